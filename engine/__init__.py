@@ -1,0 +1,29 @@
+"""Runs ensembles: noise, the loop, observables, comparison with theory, storage."""
+
+from importlib.metadata import PackageNotFoundError as _NotFound
+from importlib.metadata import version as _version
+
+from . import observables as observables
+from .advance import advance as advance
+from .checks import Interrupted as Interrupted
+from .checks import NonFiniteError as NonFiniteError
+from .ensemble import scatter as scatter
+from .marks import each as each
+from .marks import sweep as sweep
+from .protocols import Chance as Chance
+from .protocols import Draw as Draw
+from .protocols import Integrator as Integrator
+from .protocols import Noise as Noise
+from .protocols import NoiseSpec as NoiseSpec
+from .protocols import Potential as Potential
+from .pytree import number as number
+from .pytree import pytree as pytree
+from .pytree import static as static
+from .run import Run as Run
+from .simulate import simulate as simulate
+from .storage import load as load
+
+try:
+    __version__ = _version("heatbath")
+except _NotFound:  # used from a source tree that was never installed
+    __version__ = "0"

@@ -1,0 +1,63 @@
+"""The inside of the loop as a pure function: for jit, vmap and derivatives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .block import Program, Window, evolve_tile
+from .configuration import STEP, configure
+from .layout import Layout, block_length
+from .noise import key_words
+from .protocols import as_potential
+from .pytree import size_of
+
+
+def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: Any, steps: Any) -> Any:
+    """The state of a population after `steps` steps from step `start`: pure, good under jit, vmap and jvp.
+
+    state: of the integrator, leading axes (n,), as `Run.state`; or `jax.vmap(integrator.init, ...)` of positions. The
+    noise is that of `simulate` with the same key, so `advance(U, I, run.state, key, run.step, k)` is what
+    `simulate(run, steps=k)` would do, before any change of integrator. start, steps: integers, also traced, with
+    (start + steps) × normals a step below 2³¹. Numbers of the potential and integrator may be traced; schedules must be
+    traceable functions of the step. Nothing is observed, and a particle that is not finite is not reported.
+    """
+    potential = as_potential(potential)
+    n = jax.tree.leaves(state)[0].shape[0]
+    position = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), state.position)
+    leaves, treedef = jax.tree.flatten(position)
+    dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))
+    config = configure((potential, integrator, ()), position, n, dtype)
+    if config.rungs is not None:
+        raise ValueError("advance takes one population: use jax.vmap over the swept number instead of engine.sweep")
+    length = block_length(n * size_of(position) * max(1, integrator.noise.normals))
+    whole = len(jax.tree.leaves(position)) > 1 or size_of(position) > 256
+    layout = Layout(
+        particles=n, rungs=1, ladder=False, shared_noise=False, groups=n, padded=n, tile=n, tiles=1, devices=1,
+        last=not whole and all(len(leaf.shape) <= 1 for leaf in leaves) and not potential.chance, steps=length,
+    )  # fmt: skip
+    program = Program(
+        recipe=config.recipe, layout=layout, position=(treedef, tuple(leaves)), noise=integrator.noise,
+        chance=potential.chance, driven=STEP in config.recipe.kinds[: len(jax.tree.leaves(potential))], batches=(),
+    )  # fmt: skip
+    start, steps = jnp.asarray(start, jnp.int32), jnp.asarray(steps, jnp.int32)
+    base = start // length * length
+    words = lambda value: (jnp.asarray(value, jnp.uint32), np.uint32(0))  # noqa: E731
+    at = Window(
+        low=start - base,
+        high=start - base + steps,
+        pairs=words(base // 2 * integrator.noise.normals),
+        scalars=words(base // 2 * integrator.noise.scalars),
+        step=words(base),
+        periods=tuple((words(base // c.period), base % c.period) for c in potential.chance),
+        phases=(),
+    )
+    scheduled = lambda i: [jnp.asarray(f(base + i), dtype) for _, _, f in config.schedules]  # noqa: E731
+    inside = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, 0, layout.axis), tree)  # noqa: E731
+    outside = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, layout.axis, 0), tree)  # noqa: E731
+    key = jnp.asarray(key_words(key))
+    return outside(
+        evolve_tile(program, config.shared, inside(config.particle), scheduled, inside(state), key, at, jnp.int32(0))[0]
+    )

@@ -1,0 +1,326 @@
+"""The compiled block: every tile of particles through some steps, observables summed on the way.
+
+Bits: there is exactly one compiled step body, one step a loop iteration, noise read from a buffer that is drawn in
+blocks aligned to absolute steps, and loop bounds are dynamic. XLA contracts multiply-adds differently in a body of two
+steps, so unrolling by even one would change results with the number of steps in a call.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import PartitionSpec
+
+from .configuration import Recipe
+from .hardware import cpu_options
+from .layout import Layout
+from .noise import Stream, advance_counter, blocks, counter, normals, uniforms
+from .observables import Observable
+from .protocols import Chance, Draw, Noise, NoiseSpec
+
+
+class Batch(NamedTuple):
+    """Observables that are reduced alike at the same steps: their values are joined and reduced in one go."""
+
+    members: tuple[int, ...]
+    every: int  # steps between rows
+    capacity: int  # rows that a block can take
+    particles: bool  # rows are values of particles, not sums
+
+
+class Program(NamedTuple):
+    """All that a block is compiled for; hashable."""
+
+    recipe: Recipe  # of (potential, integrator, tuple of observables)
+    layout: Layout
+    position: tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]  # one particle's: treedef and leaves
+    noise: NoiseSpec
+    chance: tuple[Chance, ...]
+    driven: bool  # the potential changes in time: caches are refreshed
+    batches: tuple["Batch", ...]
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the noise: the position's widest, at least float32."""
+        return jnp.result_type(jnp.float32, *(leaf.dtype for leaf in self.position[1]))
+
+    @property
+    def size(self) -> int:
+        """Coordinates of a particle."""
+        return sum(int(np.prod(leaf.shape)) for leaf in self.position[1])
+
+    def unravel(self, flat: jax.Array) -> Any:
+        """(size,) as one particle's position."""
+        treedef, leaves = self.position
+        zeros = jax.tree.unflatten(treedef, [jnp.zeros(leaf.shape, flat.dtype) for leaf in leaves])
+        tree = ravel_pytree(zeros)[1](flat)
+        return jax.tree.map(lambda a, leaf: a.astype(leaf.dtype), tree, jax.tree.unflatten(treedef, leaves))
+
+
+class Window(NamedTuple):
+    """Which steps a block takes, relative to the last multiple of the noise block; integers of the host, traced."""
+
+    low: Any  # first step
+    high: Any  # one past the last
+    pairs: Any  # 64-bit counter of the first pair of normals, and of scalar normals
+    scalars: Any
+    step: Any  # 64-bit counter of the first step
+    periods: tuple  # for each chance: 64-bit counter of the period, and steps since it began
+    phases: tuple[Any, ...]  # for each batch: base step modulo `every`
+
+
+def window(program: Program, start: int, count: int) -> Window:
+    """The window of the steps start … start + count - 1."""
+    base = start // program.layout.steps * program.layout.steps
+    return Window(
+        low=np.int32(start - base),
+        high=np.int32(start - base + count),
+        pairs=counter(base * program.noise.normals // 2),
+        scalars=counter(base * program.noise.scalars // 2),
+        step=counter(base),
+        periods=tuple((counter(base // c.period), np.int32(base % c.period)) for c in program.chance),
+        phases=tuple(np.int32(base % batch.every) for batch in program.batches),
+    )
+
+
+def select(pairs: jax.Array, q: Any, slot: int, even: bool) -> jax.Array:
+    """The normal number q of a buffer of complex pairs; its part is known beforehand if a step takes an even number."""
+    pair = lax.dynamic_index_in_dim(pairs, q // 2, 0, keepdims=False)
+    if even:
+        return lax.imag(pair) if slot % 2 else lax.real(pair)
+    return jnp.where(q % 2 == 0, lax.real(pair), lax.imag(pair))
+
+
+def draw(program: Program, key: Any, at: Window, j: Any, ids: jax.Array) -> tuple:
+    """All noise of the j-th block of steps for the particles `ids`; leading axes are pairs or steps."""
+    layout, spec, k = program.layout, program.noise, program.layout.steps
+    across = (lambda c: (ids[None, :], c[:, None])) if layout.last else (lambda c: (ids[:, None], c[None, :]))
+    index = lambda n: jnp.arange(n, dtype=jnp.uint32)  # noqa: E731
+    # the tail of a tree's coordinates is far cheaper in one buffer than in one a leaf
+    pairs = k * spec.normals // 2
+    offset = lambda n: jnp.asarray(j, jnp.uint32) * np.uint32(n)  # noqa: E731
+    gaussians = scalars = open_ones = words = None
+    if spec.normals:
+        start = advance_counter(at.pairs, offset(pairs))
+        gaussians = normals(key, Stream.NORMALS, start, pairs, *across(index(program.size)), program.dtype)
+    if spec.scalars:
+        count = k * spec.scalars // 2
+        start = advance_counter(at.scalars, offset(count))
+        scalars = normals(key, Stream.SCALARS, start, count, ids, jnp.zeros_like(ids), program.dtype)
+    start = advance_counter(at.step, offset(k))
+    if spec.uniforms:
+        raw = blocks(key, Stream.UNIFORMS, start, k, *across(index(spec.uniforms)))[0]
+        open_ones = uniforms(raw, jnp.dtype(program.dtype).type)
+    if spec.words:
+        words = blocks(key, Stream.WORDS, start, k, *across(index(spec.words)))[0]
+    return gaussians, scalars, open_ones, words, _chances(program, key, at, j, ids, across)
+
+
+def _chances(program: Program, key: Any, at: Window, j: Any, ids: jax.Array, across: Any) -> tuple:
+    """For each chance of the potential its words a step, (steps, ...), and its phase a step."""
+    k, found, used = program.layout.steps, [], 0
+    steps = j * k + lax.iota(jnp.int32, k)
+    for chance, (epoch, begun) in zip(program.chance, at.periods, strict=True):
+        since = begun + steps
+        index = jnp.arange(used, used + chance.words, dtype=jnp.uint32)
+        particles, coordinates = (jnp.zeros_like(index), index) if chance.shared else across(index)
+
+        def one(offset: Any, epoch: Any = epoch, particles: Any = particles, coordinates: Any = coordinates) -> Any:
+            start = advance_counter(epoch, offset.astype(jnp.uint32))
+            return blocks(key, Stream.CHANCE, start, 1, particles, coordinates)[0][0]
+
+        found.append((jax.vmap(one)(since // chance.period), since % chance.period))
+        used += chance.words
+    return tuple(found)
+
+
+def step_tile(program: Program, ingredients: tuple, state: Any, noise: tuple, i: Any, j: Any) -> Any:
+    """One step of every particle of a tile: the only place where `integrator.step` is called."""
+    layout, spec, recipe = program.layout, program.noise, program.recipe
+    shared, particle, step = ingredients
+    gaussians, scalars, open_ones, words, chances = noise
+    k = i - j * layout.steps
+    row = lambda buffer: None if buffer is None else lax.dynamic_index_in_dim(buffer, k, 0, keepdims=False)  # noqa: E731
+    pick = lambda pairs, n: tuple(select(pairs, k * n + slot, slot, n % 2 == 0) for slot in range(n))  # noqa: E731
+    drawn = (pick(gaussians, spec.normals), pick(scalars, spec.scalars), row(open_ones), row(words))
+    draws = tuple((row(words), row(phase)) for words, phase in chances)
+
+    def one(particle: list, state: Any, drawn: tuple, draws: tuple) -> Any:
+        potential, integrator, _ = recipe.build(shared, particle, step)
+        if draws:
+            potential = potential.at(tuple(Draw(*draw) for draw in draws))
+        if program.driven:
+            state = integrator.refresh(potential, state)
+        flat, scalars, open_ones, words = drawn
+        noise = Noise(
+            tuple(program.unravel(xi) for xi in flat),
+            jnp.stack(scalars) if scalars else (),
+            () if open_ones is None else open_ones,
+            () if words is None else words,
+        )
+        new = integrator.step(potential, state, noise)
+        return jax.tree.map(lambda a, b: jnp.asarray(a).astype(b.dtype), new, state)
+
+    axis = layout.axis
+    per_particle = tuple((None if chance.shared else axis, None) for chance in program.chance)
+    per_kind = ((axis,) * spec.normals, (0,) * spec.scalars, axis, axis)
+    return jax.vmap(one, in_axes=(axis, axis, per_kind, per_particle), out_axes=axis)(particle, state, drawn, draws)
+
+
+def observe_tile(program: Program, batch: Batch, ingredients: tuple, state: Any, valid: jax.Array) -> Any:
+    """A batch's row for a tile: its sums, groups last, or its particles' values."""
+    shared, particle, step = ingredients
+    layout = program.layout
+
+    def one(particle: list, state: Any) -> tuple:
+        potential, integrator, observables = program.recipe.build(shared, particle, step)
+        return tuple(observables[o].values(potential, integrator, state) for o in batch.members)
+
+    # the barrier keeps each value a loop of its own: fused into the concatenation it would not vectorise
+    values = jax.vmap(one, in_axes=layout.axis, out_axes=-1)(particle, state)
+    values = jnp.concatenate(lax.optimization_barrier(values))
+    if batch.particles:
+        return values
+    shape = (layout.rungs_in_tile, -1, layout.groups)
+    first = observables_of(program, shared)[batch.members[0]]
+    return first.reduce(values.reshape(len(values), *shape), valid.reshape(shape))
+
+
+def observables_of(program: Program, shared: list) -> tuple[Observable, ...]:
+    """The observables alone; their numbers are never one a particle."""
+    holes = [None] * len(program.recipe.kinds)
+    return program.recipe.build(shared, holes, holes)[2]
+
+
+def evolve_tile(
+    program: Program, shared: list, particle: list, scheduled: Callable, state: Any, key: Any, at: Window, tile: Any
+) -> tuple[Any, tuple, jax.Array]:
+    """A tile through the window: its state, rows of each batch, and which particles are not finite.
+
+    scheduled: from a step, counted like `at.low`, to the values of all schedules at that step.
+    """
+    layout = program.layout
+    ids, valid, _ = layout.identify(tile)
+    ingredients = lambda i: (shared, particle, scheduled(i))  # noqa: E731
+    rows = []
+    for batch in program.batches:
+        shape = jax.eval_shape(lambda batch=batch: observe_tile(program, batch, ingredients(at.low), state, valid))
+        # one row more than there is room for: observations that are not due land there
+        rows.append(jax.tree.map(lambda s, n=batch.capacity + 1: jnp.zeros((n, *s.shape), s.dtype), shape))
+
+    def step_until(stop: Any, i: Any, state: Any, noise: tuple, j: Any) -> Any:
+        return lax.fori_loop(i, stop, lambda i, s: step_tile(program, ingredients(i), s, noise, i, j), state)
+
+    def segment(carry: tuple, noise: tuple, j: Any, high: Any) -> tuple:
+        i, state, rows = carry
+        pairs = list(zip(program.batches, at.phases, strict=True))
+        due = [i + batch.every - (phase + i) % batch.every for batch, phase in pairs]
+        stop = functools.reduce(jnp.minimum, due, high)
+        state = step_until(stop, i, state, noise, j)
+        written = []
+        for old, (batch, phase) in zip(rows, pairs, strict=True):
+            measure = functools.partial(observe_tile, program, batch, ingredients(stop - 1), state, valid)
+            nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(measure))
+            now = (phase + stop) % batch.every == 0
+            row = lax.cond(now, measure, lambda nothing=nothing: nothing)
+            place = jnp.where(now, (phase + stop) // batch.every - (phase + at.low) // batch.every - 1, batch.capacity)
+            put = functools.partial(lax.dynamic_update_index_in_dim, index=place, axis=0)
+            written.append(jax.tree.map(lambda a, v, put=put: put(a, v), old, row))
+        return stop, state, tuple(written)
+
+    def block(j: Any, carry: tuple) -> tuple:
+        state, rows = carry
+        noise = draw(program, key, at, j, ids)
+        low, high = jnp.maximum(at.low, j * layout.steps), jnp.minimum(at.high, (j + 1) * layout.steps)
+        if not rows:
+            return step_until(high, low, state, noise, j), rows
+        carry = (low, state, rows)
+        return lax.while_loop(lambda c: c[0] < high, lambda c: segment(c, noise, j, high), carry)[1:]
+
+    last = (at.high + layout.steps - 1) // layout.steps
+    state, rows = lax.fori_loop(at.low // layout.steps, last, block, (state, tuple(rows)))
+    axes = lambda a: tuple(range(a.ndim - 1)) if layout.last else tuple(range(1, a.ndim))  # noqa: E731
+    finite = [
+        jnp.all(jnp.isfinite(leaf), axis=axes(leaf))
+        for leaf in jax.tree.leaves(state)
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    broken = ~functools.reduce(jnp.logical_and, finite, valid | True) & valid
+    return state, jax.tree.map(lambda a: a[:-1], rows), broken
+
+
+def run_block(
+    program: Program, shared: list, particle: list, scheduled: list, state: Any, key: Any, at: Window
+) -> tuple[Any, tuple, tuple, jax.Array]:
+    """All tiles through the window, on all devices.
+
+    Returns the packed state; the merged rows of sums with a leading axis of devices; the rows of recorded particles,
+    packed; and which particles are not finite, packed.
+    """
+    compiled = _compiled(program.layout.last and jax.default_backend() == "cpu")
+    return compiled(program, shared, particle, scheduled, state, key, at)
+
+
+@functools.cache
+def _compiled(elementwise: bool) -> Any:
+    """The block under `jax.jit`, with the options that fit loops over elements."""
+    return jax.jit(_run_block, static_argnames=("program",), compiler_options=cpu_options() if elementwise else None)
+
+
+def _run_block(
+    program: Program, shared: list, particle: list, scheduled: list, state: Any, key: Any, at: Window
+) -> tuple[Any, tuple, tuple, jax.Array]:
+    layout = program.layout
+    schedules = lambda i: [values[i - at.low] for values in scheduled]  # noqa: E731
+
+    def on_device(particle: list, state: Any, first: Any) -> tuple:
+        observables = observables_of(program, shared)
+        empty = _empty_rows(program, shared, particle, schedules, state, key, at)
+
+        def tile(total: tuple, inputs: tuple) -> tuple:
+            particle, state, index = inputs
+            state, rows, broken = evolve_tile(program, shared, particle, schedules, state, key, at, index)
+            rung = layout.identify(index)[2]
+            kept, merged = [], []
+            for batch, old, new in zip(program.batches, total, rows, strict=True):
+                kept.append(new if batch.particles else None)
+                merged.append(old if batch.particles else _merge_at(observables[batch.members[0]], old, new, rung))
+            return tuple(merged), (state, tuple(kept), broken)
+
+        total, (state, kept, broken) = lax.scan(tile, empty, (particle, state, first))
+        return state, jax.tree.map(lambda a: a[None], total), kept, broken
+
+    indices = jnp.arange(layout.tiles)
+    if layout.devices == 1:
+        return on_device(particle, state, indices)
+    mesh = jax.make_mesh((layout.devices,), ("tiles",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = PartitionSpec("tiles")
+    return jax.shard_map(on_device, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(
+        particle, state, indices
+    )
+
+
+def _empty_rows(program: Program, shared: list, particle: list, scheduled: Callable, state: Any, key: Any, at: Window):
+    """The identity of the merge for each batch, with all rungs; () for recorded particles."""
+    first = jax.tree.map(lambda a: a[0], (particle, state))
+    rows = jax.eval_shape(
+        lambda p, s: evolve_tile(program, shared, p, scheduled, s, key, at, jnp.int32(0))[1], *first
+    )
+    rungs = program.layout.rungs_in_all
+    wide = lambda s: jnp.zeros((*s.shape[:-2], rungs, s.shape[-1]), s.dtype)  # noqa: E731
+    return tuple(
+        () if batch.particles else jax.tree.map(wide, row) for batch, row in zip(program.batches, rows, strict=True)
+    )
+
+
+def _merge_at(observable: Observable, total: Any, new: Any, rung: Any) -> Any:
+    """Merge a tile's rows into the rows of all rungs, from the tile's first rung on."""
+    size = jax.tree.leaves(new)[0].shape[-2]
+    old = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, rung, size, axis=-2), total)
+    merged = observable.merge(old, new)
+    return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, rung, axis=a.ndim - 2), total, merged)

@@ -1,0 +1,150 @@
+"""What arrives is checked before anything compiles: errors say what arrived, the rule and the fix."""
+
+import math
+import operator
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .protocols import Integrator, Potential
+from .pytree import is_configuration
+
+
+def check_steps(steps: Any) -> int:
+    """A number of steps: a non-negative integer; floats that are integers are taken."""
+    if isinstance(steps, float) and steps.is_integer():
+        steps = int(steps)
+    try:
+        if isinstance(steps, bool):
+            raise TypeError
+        steps = operator.index(steps)
+    except TypeError:
+        raise TypeError(f"steps must be a whole number; got {steps!r}") from None
+    if steps < 0:
+        raise ValueError(f"steps must not be negative; got {steps}")
+    return steps
+
+
+def check_positions(positions: Any) -> tuple[Any, int]:
+    """Positions as floating arrays with one leading particle axis, and the number of particles."""
+    leaves, treedef = jax.tree.flatten(positions)
+    if not leaves:
+        raise ValueError(f"positions must hold at least one array; got {positions!r}")
+    arrays = []
+    for leaf in leaves:
+        array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        if array.dtype.kind == "c" or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+            raise TypeError(f"positions must be real numbers; got dtype {array.dtype}")
+        if array.ndim == 0:
+            raise ValueError("positions need a leading particle axis in every leaf, shape (n, ...); got a scalar")
+        if array.dtype == np.float64 and not jax.config.jax_enable_x64:
+            _warn_truncation()
+        arrays.append(jnp.asarray(array, jnp.result_type(float) if array.dtype.kind in "iub" else array.dtype))
+    counts = sorted({len(array) for array in arrays})
+    if len(counts) > 1:
+        raise ValueError(f"positions disagree on the number of particles: leading axes of {counts}")
+    if counts[0] == 0:
+        raise ValueError("positions hold zero particles; at least one is needed")
+    broken = np.zeros(counts[0], bool)
+    for array in arrays:
+        broken |= ~np.isfinite(np.asarray(array, np.float32)).reshape(len(array), -1).all(axis=1)
+    if broken.any():
+        first = np.flatnonzero(broken)[:5].tolist()
+        raise ValueError(f"positions of {broken.sum()} of {len(broken)} particles are not finite; the first are {first}")
+    return jax.tree.unflatten(treedef, arrays), counts[0]
+
+
+_truncation_warned = False
+
+
+def _warn_truncation() -> None:
+    global _truncation_warned
+    if not _truncation_warned:
+        _truncation_warned = True
+        warnings.warn(
+            "positions are float64 but JAX runs in float32, so they are truncated; pass float32, or set "
+            'jax.config.update("jax_enable_x64", True) first',
+            stacklevel=4,
+        )
+
+
+def check_integrator(integrator: Any) -> None:
+    """An instance of `Integrator`."""
+    if isinstance(integrator, type) and issubclass(integrator, Integrator):
+        raise TypeError(f"integrator must be an instance: {integrator.__name__}(step_size=...); got the class itself")
+    if not isinstance(integrator, Integrator) or not is_configuration(integrator):
+        raise TypeError(
+            "integrator must be an instance of a @pytree subclass of heatbath.engine.Integrator, such as "
+            f"integrators.BAOA(step_size=0.1); got {type(integrator).__name__}"
+        )
+
+
+def check_energy(potential: Potential, position: Any) -> None:
+    """The energy of one particle is a real floating scalar, and can be traced."""
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(position)]
+    try:
+        energy = jax.eval_shape(potential, position)
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            "the potential uses numpy (or float()) on traced values; write it with jax.numpy: " + _first_line(error)
+        ) from error
+    except jax.errors.ConcretizationTypeError as error:
+        raise TypeError(
+            "the potential branches on, or converts, a traced value; write it with jax.numpy, jnp.where and lax.cond: "
+            + _first_line(error)
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"the potential could not be evaluated on one particle (shapes {shapes}): {_first_line(error)}. It sees one "
+            "particle, without the particle axis; a value for each particle is marked with engine.each(values)"
+        ) from error
+    leaves = jax.tree.leaves(energy)
+    if len(leaves) != 1 or leaves[0].shape != ():
+        got = [leaf.shape for leaf in leaves]
+        raise ValueError(f"the potential must return one scalar for one particle (shapes {shapes}); got shapes {got}")
+    if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+        raise TypeError(f"the potential must return a real floating scalar; got dtype {leaves[0].dtype}")
+
+
+def check_step(integrator: Integrator, state: Any, new: Any) -> None:
+    """A step returns a state of the same tree and shapes, with a position."""
+    name = type(integrator).__name__
+    if not isinstance(state, tuple) or not hasattr(state, "position"):
+        raise TypeError(f"{name}.init must return a NamedTuple with a field `position`; got {type(state).__name__}")
+    before, after = (jax.tree.structure(s) for s in (state, new))
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(s)] for s in (state, new)]
+    if before != after or shapes[0] != shapes[1]:
+        raise TypeError(
+            f"{name}.step must return a state of the same tree and shapes as it was given; it got {before} with shapes "
+            f"{shapes[0]} and returned {after} with shapes {shapes[1]}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+class NonFiniteError(ArithmeticError):
+    """A run that left the finite numbers. `particles` are the ids, `step` when the first of them did."""
+
+    def __init__(self, *, particles: np.ndarray, of: int, step: int, step_size: float | None, detail: str) -> None:
+        self.particles, self.step = particles, step
+        many = f"{len(particles)} of {of} particles" if len(particles) > 1 else f"1 of {of} particles"
+        text = f"{many} became non-finite at step {step}; the first is particle {particles[0]}{detail}. "
+        if step_size is not None and math.isfinite(step_size):
+            text += f"The step is probably too large: try step_size = {step_size / 4:.3g} (now {step_size:.3g}), "
+            text += "or look at the energy there: a logarithm or a root outside its domain"
+        else:
+            text += "Try a smaller learning rate, or look at the energy there"
+        super().__init__(text)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run stopped by the user between two blocks; `run` holds everything up to there and can go on."""
+
+    def __init__(self, run: Any, asked: int) -> None:
+        self.run = run
+        super().__init__(f"stopped at step {run.step} of {asked}; `.run` of this exception can be saved or continued")

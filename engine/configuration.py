@@ -1,0 +1,132 @@
+"""What a run is made of, sorted for the compiled block: shared numbers, one value a particle, one value a step."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .marks import Each, Sweep, is_mark
+from .pytree import check_number, named_leaves
+
+SHARED, PARTICLE, STEP = "shared", "particle", "step"
+
+
+class Recipe(NamedTuple):
+    """How to put a tree of configuration together again; hashable, so it is what a compiled block is specialised on."""
+
+    treedef: Any
+    kinds: tuple[str, ...]
+
+    def build(self, shared: list, particle: list, step: list) -> Any:
+        """The tree with plain numbers: for one particle and one step when the lists are."""
+        sources = {SHARED: iter(shared), PARTICLE: iter(particle), STEP: iter(step)}
+        return jax.tree.unflatten(self.treedef, [next(sources[kind]) for kind in self.kinds])
+
+
+class Configuration(NamedTuple):
+    """A checked configuration: the recipe and its ingredients."""
+
+    recipe: Recipe
+    shared: list  # arrays as they are
+    particle: list  # arrays with a leading (n,), or (rungs, n) in a ladder
+    schedules: list[tuple[str, str, Callable]]  # (name, rule, function of the step)
+    rungs: int | None  # None without a ladder
+    shared_noise: bool
+
+
+def configure(tree: Any, position: Any, particles: int, dtype: Any, rungs: int | None = None) -> Configuration:
+    """Check a tree of potentials, integrators and observables, and sort its leaves.
+
+    position: one particle's position (shapes), against which unmarked arrays are checked. rungs: of the ladder that the
+    population already is. Raises ValueError or
+    TypeError that name the field.
+    """
+    treedef = jax.tree.structure(tree, is_leaf=is_mark)
+    named = list(named_leaves(tree, is_mark))
+    sweeps = [(name, leaf) for name, _, leaf in named if isinstance(leaf, Sweep)]
+    lengths = {name: len(leaf.values) for name, leaf in sweeps}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"sweeps of one call move together and need one length; got {lengths}")
+    if rungs is not None and sweeps and len(sweeps[0][1].values) != rungs:
+        raise ValueError(f"the run is a ladder of {rungs} rungs; got sweeps of lengths {lengths}")
+    rungs = len(sweeps[0][1].values) if sweeps else rungs
+    lead = (particles,) if rungs is None else (rungs, particles)
+    kinds, shared, per_particle, schedules = [], [], [], []
+    for name, rule, leaf in named:
+        if isinstance(leaf, Each | Sweep):
+            values = np.asarray(leaf.values)
+            if rule is not None:
+                check_number(name, rule, values)
+            if isinstance(leaf, Each):
+                if len(values) != particles:
+                    raise ValueError(f"{name}: each(...) needs one row a particle ({particles}); got {values.shape}")
+                values = np.broadcast_to(values, lead + values.shape[1:])
+            else:
+                rows = values.reshape(values.shape[:1] + (1,) + values.shape[1:])
+                values = np.broadcast_to(rows, lead + values.shape[1:])
+            _check_shape(name, rule, values.shape[len(lead) :], position, leaf)
+            kinds.append(PARTICLE)
+            per_particle.append(jnp.asarray(values, dtype))
+        elif callable(leaf):
+            _check_schedule(name, leaf)
+            kinds.append(STEP)
+            schedules.append((name, rule or "", leaf))
+        else:
+            if not isinstance(leaf, jax.core.Tracer) and rule is not None:
+                check_number(name, rule, leaf)
+            if rule is not None:
+                _check_shape(name, rule, np.shape(leaf), position, leaf)
+            kinds.append(SHARED)
+            as_float = rule is not None or isinstance(leaf, int | float)
+            shared.append(jnp.asarray(leaf, dtype) if as_float else jnp.asarray(leaf))
+    noise = {leaf.shared_noise for _, leaf in sweeps}
+    return Configuration(Recipe(treedef, tuple(kinds)), shared, per_particle, schedules, rungs, noise == {True})
+
+
+def evaluate(schedules: list[tuple[str, str, Callable]], start: int, count: int, length: int, dtype: Any) -> list:
+    """The values of schedules for the steps start … start + count - 1, padded to `length` rows."""
+    rows = []
+    for name, rule, schedule in schedules:
+        values = _evaluate(name, schedule, start, count)
+        check_number(f"{name} (a schedule, within steps {start} to {start + count - 1})", rule, values)
+        padded = np.concatenate([values, np.repeat(values[-1:], length - count, axis=0)])
+        rows.append(jnp.asarray(padded, dtype))
+    return rows
+
+
+def _evaluate(name: str, schedule: Callable, start: int, count: int) -> np.ndarray:
+    steps = np.arange(start, start + count)
+    try:
+        values = np.asarray(jax.vmap(schedule)(jnp.asarray(steps, jnp.int32)), np.float64)
+    except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError, TypeError, ValueError):
+        values = np.asarray([np.asarray(schedule(int(step)), np.float64) for step in steps])  # plain Python or numpy
+    if values.shape[0] != count:
+        raise ValueError(f"{name}: a schedule must return one value a step; got shape {values.shape} for {count} steps")
+    return values
+
+
+def _check_schedule(name: str, schedule: Callable) -> None:
+    try:
+        inspect.signature(schedule).bind(0)
+    except TypeError as error:
+        raise TypeError(f"{name}: a schedule is a function of the step alone; {schedule!r} is not ({error})") from None
+    except ValueError:  # a builtin without a signature: calling it will tell
+        pass
+
+
+def _check_shape(name: str, rule: str | None, shape: tuple, position: Any, value: Any) -> None:
+    """Numbers under a rule are scalars or fit the position's coordinates; lists of values must be marked."""
+    if rule is None or shape == ():
+        return
+    leaves = jax.tree.leaves(position)
+    size = sum(int(np.prod(np.shape(leaf))) for leaf in leaves)
+    if shape in [np.shape(leaf) for leaf in leaves] or shape in ((size,), (size, size)):
+        return
+    raise ValueError(
+        f"{name} must be a scalar or shaped like one particle's position {[np.shape(leaf) for leaf in leaves]}; got "
+        f"shape {shape} from {type(value).__name__}. For one value a particle use engine.each(values), for a ladder "
+        "engine.sweep(values)"
+    )

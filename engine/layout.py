@@ -1,0 +1,135 @@
+"""Where particles lie in memory: the rule that is fast everywhere, a function of static shapes only.
+
+Inside a block the particle axis comes last, in tiles whose state and noise stay in the cache; every tile runs all steps
+of the block before the next one starts. Large particles (networks) stay particle-first, so that their matrix products
+keep their shape. Public arrays are (n, ...), or (rungs, n, ...) in a ladder; `pack` and `unpack` go between.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+GROUPS = 64  # observables are sums in this many groups of particles, one a particle when there are fewer
+
+
+class Layout(NamedTuple):
+    """The geometry of a population; hashable."""
+
+    particles: int  # in a rung
+    rungs: int
+    ladder: bool
+    shared_noise: bool
+    groups: int
+    padded: int  # particles in a rung after padding
+    tile: int  # particles in a tile: a part of one rung, or several whole rungs
+    tiles: int
+    devices: int
+    last: bool  # the particle axis is last inside
+    steps: int  # steps in a block of noise
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """Leading axes of public arrays."""
+        return (self.rungs, self.particles) if self.ladder else (self.particles,)
+
+    @property
+    def axis(self) -> int:
+        """The particle axis within a tile."""
+        return -1 if self.last else 0
+
+    @property
+    def rungs_in_tile(self) -> int:
+        """Whole rungs in a tile; 1 where a rung has several tiles."""
+        return max(1, self.tile // self.padded)
+
+    @property
+    def rungs_in_all(self) -> int:
+        """Rungs touched by any tile, padding included."""
+        return max(self.rungs, math.ceil(self.tiles * self.tile / self.padded))
+
+    def identify(self, tile: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Particle ids (uint32) and validity of a tile's particles, shape (tile,), and its first rung."""
+        flat = jnp.asarray(tile, jnp.uint32) * np.uint32(self.tile) + jnp.arange(self.tile, dtype=jnp.uint32)
+        rung, place = flat // np.uint32(self.padded), flat % np.uint32(self.padded)
+        ids = place if self.shared_noise else rung * np.uint32(self.particles) + place
+        valid = (place < np.uint32(self.particles)) & (rung < np.uint32(self.rungs))
+        return ids, valid, rung[0].astype(jnp.int32)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def pack(self, tree: Any) -> Any:
+        """Public leaves (lead, ...) as (tiles, ..., tile), or (tiles, tile, ...) particle-first."""
+
+        def leaf(a: Any) -> jax.Array:
+            a = jnp.asarray(a).reshape(self.rungs, self.particles, *np.shape(a)[len(self.lead) :])
+            rest = [(0, 0)] * (a.ndim - 2)
+            # padding repeats the last particle: its dynamics is as tame as a real one's
+            a = jnp.pad(a, [(0, 0), (0, self.padded - self.particles), *rest], mode="edge")
+            a = a.reshape(self.rungs * self.padded, *a.shape[2:])
+            a = jnp.pad(a, [(0, self.tiles * self.tile - len(a)), *rest], mode="edge")
+            a = a.reshape(self.tiles, self.tile, *a.shape[1:])
+            return jnp.moveaxis(a, 1, -1) if self.last else a
+
+        return jax.tree.map(leaf, tree)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def unpack(self, tree: Any) -> Any:
+        """The inverse of `pack`."""
+        return jax.tree.map(lambda a: self._public(jnp.moveaxis(a, -1, 1) if self.last else a, 0), tree)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def unpack_recorded(self, tree: Any) -> Any:
+        """Recorded values, (tiles, rows, ..., tile) in any layout, as (rows, lead, ...)."""
+        return jax.tree.map(lambda a: self._public(jnp.moveaxis(a, -1, 2), 1), tree)
+
+    def _public(self, a: jax.Array, before: int) -> jax.Array:
+        """(tiles, `before` axes, tile, ...) as (`before` axes, lead, ...)."""
+        a = jnp.moveaxis(a, 0, before)
+        kept, rest = a.shape[:before], a.shape[before + 2 :]
+        every = (slice(None),) * before
+        a = a.reshape(*kept, -1, *rest)[(*every, slice(0, self.rungs * self.padded))]
+        a = a.reshape(*kept, self.rungs, self.padded, *rest)[(*every, slice(None), slice(0, self.particles))]
+        return a if self.ladder else a[(*every, 0)]
+
+
+def choose(
+    *, particles: int, rungs: int | None, shared_noise: bool, position: Any, normals: int, minibatch: bool, devices: int
+) -> Layout:
+    """The layout for a population; `position` is one particle's, `normals` how many it takes a step."""
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(position)]
+    size = sum(math.prod(shape) for shape in shapes)
+    last = size <= 256 and all(len(shape) <= 1 for shape in shapes) and not minibatch
+    groups = min(particles, GROUPS)
+    padded = math.ceil(particles / groups) * groups
+    # a tile's state and a few rows of its noise fit the second-level cache; the width fills vector registers
+    width = 4096 if size <= 4 else 2048 if size <= 16 else max(groups, 2 ** int(math.log2(max(64, 2**17 // size))))
+    if padded >= width or rungs is None:
+        tiles = max(math.ceil(padded / width), min(devices, padded // groups))
+        tile = math.ceil(padded / tiles / groups) * groups
+        padded = tile * math.ceil(padded / tile)
+        total = (rungs or 1) * padded // tile
+    else:
+        tile = padded * max(1, min(width // padded, math.ceil((rungs or 1) / devices)))
+        total = math.ceil((rungs or 1) * padded / tile)
+    devices = min(devices, total)
+    return Layout(
+        particles=particles,
+        rungs=rungs or 1,
+        ladder=rungs is not None,
+        shared_noise=shared_noise,
+        groups=groups,
+        padded=padded,
+        tile=tile,
+        tiles=math.ceil(total / devices) * devices,
+        devices=devices,
+        last=last,
+        steps=block_length(tile * size * max(1, normals)),
+    )
+
+
+def block_length(values: int) -> int:
+    """Steps in a block of noise, an even number, for so many normals a step: about a quarter of a MiB of noise."""
+    return int(min(32, max(2, 2 ** int(math.log2(max(2, 2**17 // max(1, values)))))))

@@ -1,0 +1,105 @@
+"""Histograms of a measurement over particles and time."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..pytree import number, pytree, static
+from .observable import Observable
+from .record import Record
+from .statistics import Setting, as_units, jackknife
+
+
+@dataclass(frozen=True)
+class Density:
+    """What `Histogram` measured. edges: (bins + 1,). density, error: ([rungs,] value's shape, bins), normalised over all
+    values, those outside the range included. outside: the fraction below and above, (..., 2). unit: as in `Average`.
+    """
+
+    edges: np.ndarray
+    density: np.ndarray
+    error: np.ndarray
+    outside: np.ndarray
+    unit: str
+    dof: int
+    count: int
+
+    @property
+    def centers(self) -> np.ndarray:
+        """Middles of the bins, (bins,)."""
+        return (self.edges[1:] + self.edges[:-1]) / 2
+
+    def __repr__(self) -> str:
+        low, high = self.edges[0], self.edges[-1]
+        return f"{len(self.edges) - 1} bins on [{low:.4g}, {high:.4g}], {self.count} values"
+
+
+@pytree
+class Histogram(Observable):
+    """Histogram over particles and time, one for each component of the measurement; constant memory.
+
+    measure: a function of the position, or one of `observables`. bins: how many. low, high: the range; what falls
+    outside is counted apart. every, burn_in: as in `Mean`. Its result is a `Density`.
+    """
+
+    measure: Any = field(kw_only=False)
+    bins: int = static(default=50)
+    low: Any = number()
+    high: Any = number()
+    every: int = static(default=10)
+    burn_in: int = static(default=0)
+
+    def __post_init__(self) -> None:
+        self._check()
+        if isinstance(self.bins, bool) or not isinstance(self.bins, int) or self.bins < 1:
+            raise ValueError(f"Histogram: bins must be a positive integer; got {self.bins!r}")
+        if isinstance(self.low, int | float) and isinstance(self.high, int | float) and not self.low < self.high:
+            raise ValueError(f"Histogram: low must be below high; got {self.low} and {self.high}")
+
+    def reduce(self, values: jax.Array, valid: jax.Array) -> jax.Array:
+        k, rungs, _, groups = values.shape
+        bins = self.bins + 2  # one below, one above
+        place = jnp.floor((values - self.low) * (self.bins / (self.high - self.low)))
+        place = (jnp.clip(place, -1, self.bins) + 1).astype(jnp.int32)
+        component, rung, group = (jax.lax.broadcasted_iota(jnp.int32, values.shape, axis) for axis in (0, 1, 3))
+        index = ((component * bins + place) * rungs + rung) * groups + group
+        ones = jnp.broadcast_to(valid, values.shape).astype(jnp.int32)
+        # an integer scatter beats one-hot sums eightfold on the CPU
+        counts = jnp.zeros(k * bins * rungs * groups, jnp.int32).at[index.ravel()].add(ones.ravel(), mode="drop")
+        return counts.reshape(k * bins, rungs, groups)
+
+    def merge(self, a: Any, b: Any) -> Any:
+        return a + b
+
+    def result(self, record: Record, setting: Setting, *, after: int = 0) -> Density:
+        _, sums = record.after(after)
+        if sums is None:
+            raise ValueError(f"no observation after step {after}: the run is shorter than its burn-in, or than `every`")
+        bins = self.bins + 2
+        k = sums.shape[1] // bins
+        # every component has seen the same number of values: that of its first k-th of the bins
+        count = lambda s: s[:bins].sum(0, keepdims=True).astype(float)  # noqa: E731
+        units = as_units(self.merge, sums, setting.unit)
+        estimate = jackknife(self.merge, units, lambda s: s / count(s), count)
+        edges = np.linspace(float(self.low), float(self.high), self.bins + 1)
+
+        def shaped(array: np.ndarray) -> np.ndarray:
+            array = np.moveaxis(array.reshape(k, bins, -1), 0, -1)  # (bin, rung, component)
+            array = np.moveaxis(array, 0, -1)  # (rung, component, bin)
+            array = array if setting.ladder else array[0]
+            shape = np.shape(setting.restore(np.zeros(k)))
+            return array.reshape(*array.shape[:-2], *shape, bins)
+
+        share, error = shaped(estimate.value), shaped(estimate.error)
+        return Density(
+            edges=edges,
+            density=share[..., 1:-1] / np.diff(edges),
+            error=error[..., 1:-1] / np.diff(edges),
+            outside=share[..., [0, -1]],
+            unit=setting.unit,
+            dof=estimate.dof,
+            count=int(sums.sum()) // k,
+        )

@@ -1,0 +1,187 @@
+"""Mean, variance and covariance of a measurement over particles and time."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special
+
+from ..pytree import pytree, static
+from .observable import Observable
+from .record import Record, fold
+from .statistics import Estimate, Moments, Setting, as_units, jackknife, merge_moments, normal_score
+
+FALSE_ALARM = 1e-6  # of a flag, for all components of one average together
+FEWEST_SAMPLES = 5.0  # independent samples a particle, below which it is called trapped
+
+
+class History(NamedTuple):
+    """The mean over particles as time goes: step (times,), mean and its error with a leading axis of times."""
+
+    steps: np.ndarray
+    mean: Any
+    error: Any
+
+
+@dataclass(frozen=True)
+class Average:
+    """What `Mean` measured; arrays are shaped like the measured value, with a leading axis of rungs in a ladder.
+
+    error: standard error of the mean. variance: of the value over particles and time, and its error; None for ratios.
+    covariance: of all pairs of ravelled components (k, k), where asked for. unit, dof: what the errors come from.
+    count: values averaged. flags: what no error bar sees. history: the mean in blocks of time.
+    """
+
+    mean: Any
+    error: Any
+    variance: Any
+    variance_error: Any
+    covariance: Any
+    unit: str
+    dof: int
+    count: int
+    flags: tuple[str, ...]
+    history: History
+
+    def __repr__(self) -> str:
+        mean, error = (np.concatenate([np.ravel(a) for a in jax.tree.leaves(t)]) for t in (self.mean, self.error))
+        shown = ", ".join(f"{m:.6g} ± {e:.2g}" for m, e in zip(mean[:4], error[:4], strict=True))
+        return shown + (f", … ({mean.size} values)" if mean.size > 4 else "")
+
+
+@pytree
+class Mean(Observable):
+    """Mean and variance over particles and time, with error bars; constant memory.
+
+    measure: a function of the position, or one of `observables`. every: steps between observations.
+    burn_in: steps left out at the beginning. covariance: also the products of all pairs of components.
+    Its result is an `Average`.
+    """
+
+    measure: Any = field(kw_only=False)
+    every: int = static(default=10)
+    burn_in: int = static(default=0)
+    covariance: bool = static(default=False)
+    sums = Moments
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    @property
+    def alike(self) -> Any:
+        return None if self.covariance else Moments
+
+    def part(self, sums: Moments, start: int, stop: int) -> Moments:
+        if self.covariance:
+            return sums
+        return Moments(sums.count, sums.mean[..., start:stop, :, :], sums.squares[..., start:stop, :, :])
+
+    def reduce(self, values: jax.Array, valid: jax.Array) -> Moments:
+        weight = valid.astype(values.dtype)[None]
+        count = jnp.sum(weight, axis=-2)
+        mean = jnp.sum(jnp.where(valid, values, 0), axis=-2) / jnp.maximum(count, 1)
+        deviation = jnp.where(valid, values - mean[..., None, :], 0)
+        if self.covariance:
+            products = jnp.einsum("irmg,jrmg->ijrg", deviation, deviation)
+            return Moments(count, mean, products.reshape(-1, *products.shape[2:]))
+        return Moments(count, mean, jnp.sum(deviation * deviation, axis=-2))
+
+    def merge(self, a: Moments, b: Moments) -> Moments:
+        return merge_moments(a, b)
+
+    def mean_of(self, sums: Moments) -> np.ndarray:
+        """The statistic: the finished mean, (component, ...)."""
+        return self.measure.finish(sums.mean)
+
+    def variance_of(self, sums: Moments) -> np.ndarray:
+        """The statistic: the variance of each component."""
+        return (sums.squares[:: len(sums.mean) + 1] if self.covariance else sums.squares) / sums.count
+
+    def estimate(self, statistic: Any, sums: Moments, unit: str) -> Estimate:
+        """Any statistic of the sums, which carry a leading axis of time, with its error."""
+        return jackknife(self.merge, as_units(self.merge, sums, unit), statistic, lambda m: m.count)
+
+    def path(self, steps: np.ndarray, sums: Moments, setting: Setting) -> History:
+        """The mean at each of the leading times, with the error over particles where they are independent."""
+        times, rungs = sums.mean.shape[0], sums.mean.shape[-2]
+        # each time is analysed as if it were a rung of its own
+        flat = jax.tree.map(lambda a: np.moveaxis(a, 0, 1).reshape(a.shape[1], times * rungs, a.shape[-1]), sums)
+        estimate = jackknife(self.merge, flat, self.mean_of, lambda m: m.count)
+        mean, error = (a.reshape(-1, times, rungs) for a in (estimate.value, estimate.error))
+        error = error if setting.independent else np.full_like(error, np.nan)
+        outward = self._outward(setting, sums)
+        return History(steps, outward(mean), outward(error))
+
+    def result(self, record: Record, setting: Setting, *, after: int = 0) -> Average:
+        steps, sums = record.after(after)
+        if sums is None:
+            raise ValueError(f"no observation after step {after}: the run is shorter than its burn-in, or than `every`")
+        outward = self._outward(setting, sums)
+        mean = self.estimate(self.mean_of, sums, setting.unit)
+        variance = self.estimate(self.variance_of, sums, setting.unit)
+        ratio = len(mean.value) != sums.mean.shape[-3]
+        covariance = None
+        if self.covariance:
+            total = fold(self.merge, jax.tree.map(lambda a: np.moveaxis(a, -1, 0), fold(self.merge, sums)))
+            k = sums.mean.shape[-3]
+            covariance = np.moveaxis((total.squares / total.count).reshape(k, k, -1), -1, 0)
+            covariance = covariance if setting.ladder else covariance[0]
+        return Average(
+            mean=outward(mean.value),
+            error=outward(mean.error),
+            variance=None if ratio else outward(variance.value),
+            variance_error=None if ratio else outward(variance.error),
+            covariance=covariance,
+            unit=setting.unit,
+            dof=mean.dof,
+            count=int(sums.count.sum()),
+            flags=self.flags(sums, setting),
+            history=self.path(steps, sums, setting),
+        )
+
+    def flags(self, sums: Moments, setting: Setting) -> tuple[str, ...]:
+        """Drift within the window, and particles that hardly moved: neither shows in an error bar."""
+        found = []
+        times, components = sums.mean.shape[0], sums.mean.shape[-3]
+        limit = -special.ndtri(FALSE_ALARM / 2 / components)
+        if times >= 4:
+            halves = [
+                as_units(self.merge, jax.tree.map(lambda a, s=half: a[s], sums), setting.unit)
+                for half in (slice(0, times // 2), slice(times // 2, times))
+            ]
+            score = np.abs(normal_score(*self._difference(*halves, setting.unit)))
+            if np.nanmax(score, initial=0) > limit:
+                found.append(f"drift: the two halves of the window differ by {np.nanmax(score):.1f} standard deviations")
+        if setting.unit == "particles" and times >= 8:
+            samples = self._samples(as_units(self.merge, sums, "particles"), sums)
+            if np.nanmin(samples, initial=np.inf) < FEWEST_SAMPLES:
+                found.append(f"trapped or short: {np.nanmin(samples):.1f} independent samples from each particle")
+        return tuple(found)
+
+    def _difference(self, first: Moments, second: Moments, unit: str) -> tuple[np.ndarray, int]:
+        """Student's t of the change from one half to the other, and its degrees of freedom."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if unit == "particles":  # the same particles twice
+                change, n = second.mean - first.mean, first.mean.shape[-1]
+                return change.mean(-1) / (change.std(-1, ddof=1) / np.sqrt(n)) if n > 1 else change[..., 0] * np.nan, n - 1
+            n, m = first.mean.shape[-1], second.mean.shape[-1]
+            if min(n, m) < 2:
+                return first.mean[..., 0] * np.nan, 0
+            spread = first.mean.var(-1, ddof=1) / n + second.mean.var(-1, ddof=1) / m
+            return (second.mean.mean(-1) - first.mean.mean(-1)) / np.sqrt(spread), min(n, m) - 1
+
+    def _samples(self, groups: Moments, sums: Moments) -> np.ndarray:
+        """Independent samples that a particle gave: variance of its values over variance of its time average."""
+        total = fold(self.merge, jax.tree.map(lambda a: np.moveaxis(a, -1, 0), groups))
+        rows = sums.count[..., 0].sum(0, keepdims=True)[..., None] / np.maximum(sums.count[:1, ..., :1], 1)
+        members = groups.count / rows[0]
+        n = groups.mean.shape[-1]
+        between = np.sum(members * (groups.mean - total.mean[..., None]) ** 2, axis=-1) / (n - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.variance_of(total) / between
+
+    def _outward(self, setting: Setting, sums: Moments) -> Any:
+        components = len(self.mean_of(jax.tree.map(lambda a: a[0], sums)))
+        return setting.outward if components == sums.mean.shape[-3] else setting.number

@@ -1,0 +1,191 @@
+"""What can be measured on one particle: functions of (potential, integrator, state), or of the position alone.
+
+k_B = 1. A minibatch potential is measured on all its data. Thermometers are local: they tell that particles have the
+bath's temperature where they are, not that they are where the equilibrium is.
+"""
+
+import abc
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ..noise import Stream, threefry
+from ..protocols import Integrator, Potential
+from ..pytree import number, pytree, ravel, size_of
+
+EXACT_LAPLACIAN = 32  # coordinates; beyond, the Laplacian is Hutchinson's estimate
+
+
+class Measurement(abc.ABC):
+    """A number, an array or a tree of arrays, for one particle at one step."""
+
+    name: ClassVar[str] = ""
+    exact_at: ClassVar[str] = ""  # the equilibrium quantity that its average estimates, as `compare` names it
+
+    @abc.abstractmethod
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        """The value for one particle."""
+
+    def finish(self, mean: Any) -> Any:
+        """From the average of the values, along axis 0, to what is reported: for ratios of averages."""
+        return mean
+
+    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
+        """Raise or warn, before anything compiles, where the measurement has no meaning."""
+
+
+@pytree
+class OfPosition(Measurement):
+    """A user's function of the position."""
+
+    function: Any
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        return self.function(state.position)
+
+
+def as_measurement(measure: Any) -> Measurement:
+    """A measurement as it is; any other callable as a function of the position."""
+    if isinstance(measure, Measurement):
+        return measure
+    if not callable(measure):
+        raise TypeError(f"a measurement is a function of the position or one of `observables`; got {measure!r}")
+    plain = jax.tree.leaves(measure) == [measure]
+    return OfPosition(function=jax.tree_util.Partial(measure) if plain else measure)
+
+
+@pytree
+class _Position(Measurement):
+    name = "position"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        return state.position
+
+
+@pytree
+class _PotentialEnergy(Measurement):
+    name = exact_at = "potential_energy"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        return potential.value_and_gradient(state.position)[0]
+
+
+class _OfMomentum(Measurement):
+    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
+        if integrator.momentum(state) is None:
+            raise ValueError(f"{self.name} needs momenta; {type(integrator).__name__} is overdamped and has none")
+
+
+@pytree
+class _Momentum(_OfMomentum):
+    name = "momentum"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        return integrator.momentum(state)
+
+
+@pytree
+class _KineticEnergy(_OfMomentum):
+    name = "kinetic_energy"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        return integrator.kinetic_energy(state)
+
+
+@pytree
+class _KineticTemperature(_OfMomentum):
+    name = exact_at = "kinetic_temperature"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        return 2 * jnp.asarray(integrator.kinetic_energy(state)) / size_of(state.position)
+
+
+@pytree
+class VirialTemperature(Measurement):
+    """⟨(x - c)·∇U⟩/d: the bath's temperature for any confined energy and any origin c (scalar or ravelled position)."""
+
+    origin: Any = number(default=0.0)
+    name = exact_at = "virial_temperature"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        x, gradient = ravel(state.position), ravel(potential.gradient(state.position))
+        return jnp.sum((x - self.origin) * gradient) / x.size
+
+
+@pytree
+class _ConfigurationalTemperature(Measurement):
+    """⟨|∇U|²⟩/⟨∇²U⟩: a ratio of averages, from pooled sums."""
+
+    name = exact_at = "configurational_temperature"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        gradient = potential.gradient(state.position)
+        return jnp.stack([optax.tree.vdot(gradient, gradient), laplacian(potential, state.position)])
+
+    def finish(self, mean: Any) -> Any:
+        return mean[:1] / mean[1:2]
+
+    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
+        if potential.chance:
+            raise ValueError(
+                "configurational_temperature is not measured on a minibatch potential: |gradient|² of noisy gradients "
+                "is biased. Measure it on the full-batch potential (batch_size=None)"
+            )
+        kinks = find_kinks(potential, state.position)
+        if kinks:
+            warnings.warn(
+                f"configurational_temperature needs a twice differentiable energy; this one uses {sorted(kinks)}, whose "
+                "kinks carry curvature that no derivative sees, so the temperature will read wrong",
+                stacklevel=2,
+            )
+
+
+position = _Position()
+momentum = _Momentum()
+potential_energy = _PotentialEnergy()
+kinetic_energy = _KineticEnergy()
+kinetic_temperature = _KineticTemperature()
+virial_temperature = VirialTemperature()
+configurational_temperature = _ConfigurationalTemperature()
+
+
+def laplacian(potential: Potential, x: Any) -> jax.Array:
+    """∇²U: exact, d Hessian products, up to 32 coordinates; above, v·Hv for one vector v of random signs.
+
+    The signs are hashed from the bits of the position, so the estimate is a pure function and averages over particles.
+    """
+    flat, unravel = jax.flatten_util.ravel_pytree(x)
+    force = lambda y: ravel(potential.gradient(unravel(y)))  # noqa: E731
+    along = lambda v: jnp.vdot(v, jax.jvp(force, (flat,), (v,))[1])  # noqa: E731
+    if flat.size <= EXACT_LAPLACIAN:
+        return sum((along(row) for row in np.eye(flat.size, dtype=flat.dtype)), start=jnp.zeros((), flat.dtype))
+    bits = jax.lax.bitcast_convert_type(flat.astype(jnp.float32), jnp.uint32)
+    index = jnp.arange(flat.size, dtype=jnp.uint32)
+    seed = jnp.sum(threefry(bits, index, index, np.uint32(Stream.PROBE))[0], dtype=jnp.uint32)
+    signs = threefry(seed, np.uint32(Stream.PROBE), index, index)[0] >> np.uint32(31)
+    return along(1 - 2 * signs.astype(flat.dtype))
+
+
+def find_kinks(potential: Callable, x: Any) -> set[str]:
+    """Primitives in the energy that have no second derivative; smooth compositions known to JAX are not searched."""
+    found: set[str] = set()
+
+    def search(jaxpr: Any) -> None:
+        for equation in jaxpr.eqns:
+            name = str(equation.params.get("name", "") or equation.params.get("call_jaxpr", None) and "")
+            if equation.primitive.name in ("abs", "max", "min", "sign", "floor", "round", "reduce_max", "reduce_min"):
+                if any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in equation.invars):
+                    found.add(equation.primitive.name)
+            elif equation.primitive.name.startswith("custom_jvp") and "relu" not in str(equation.params):
+                continue  # logaddexp, softplus: written with a maximum, smooth as a whole
+            elif name not in ("logsumexp", "softmax", "log_softmax"):
+                for inner in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns")):
+                    search(getattr(inner, "jaxpr", inner)) if hasattr(inner, "eqns") else None
+
+    search(jax.make_jaxpr(potential)(x).jaxpr)
+    return found

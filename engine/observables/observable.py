@@ -1,0 +1,73 @@
+"""An observable is a measurement and a reducer: sums over particles in groups on the device, over time on the host."""
+
+import abc
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..protocols import Integrator, Potential
+from ..pytree import ravel
+from .measurements import Measurement, as_measurement
+from .record import Record
+from .statistics import Setting
+
+
+class Observable(abc.ABC):
+    """Base of the reducers. Fields of every subclass: `measure`, `every` (steps), `burn_in` (steps left out first).
+
+    On the device, `reduce` turns the values of a tile's particles into sums over groups; `merge` adds such sums, for
+    tiles, devices, times and restarts alike. Sums have the trailing axes (component, rung, group).
+    """
+
+    measure: Any
+    every: int
+    burn_in: int
+    keeps_particles = False  # `reduce` returns the values themselves, and tiles are joined, not merged
+    keeps_time = False  # every row is kept apart
+    sums: type | None = None  # the NamedTuple of its sums; None for a bare array
+
+    def values(self, potential: Potential, integrator: Integrator, state: Any) -> jax.Array:
+        """The measured value of one particle, ravelled: (k,)."""
+        value = ravel(self.measure(potential, integrator, state))
+        return value.astype(jnp.result_type(float, value.dtype)) if value.dtype.kind in "iub" else value
+
+    @property
+    def alike(self) -> Hashable:
+        """Observables of equal value here may be reduced as one, their components joined; None keeps this one apart."""
+        return None
+
+    def part(self, sums: Any, start: int, stop: int) -> Any:
+        """The sums of some of the components that were reduced together, on the host; axis -3 is the component."""
+        del start, stop
+        return sums
+
+    @abc.abstractmethod
+    def reduce(self, values: jax.Array, valid: jax.Array) -> Any:
+        """Sums over members: values (k, rung, member, group), valid (rung, member, group) -> (component, rung, group)."""
+
+    @abc.abstractmethod
+    def merge(self, a: Any, b: Any) -> Any:
+        """The sums of both."""
+
+    @abc.abstractmethod
+    def result(self, record: Record, setting: Setting, *, after: int = 0) -> Any:
+        """What the user reads, from the observations after a step."""
+
+    def _check(self) -> None:
+        """For `__post_init__` of the subclasses."""
+        name = type(self).__name__
+        for field, least in (("every", 1), ("burn_in", 0)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: {field} must be an integer of at least {least} steps; got {value!r}")
+        if isinstance(self.measure, int | float | str | list | tuple | dict):
+            raise TypeError(f"{name} takes a function of the position or one of `observables`; got {self.measure!r}")
+        if callable(self.measure) and not isinstance(self.measure, Measurement | Observable):
+            object.__setattr__(self, "measure", as_measurement(self.measure))  # once, before anything is traced
+
+
+def is_observable(node: Any) -> bool:
+    """For `is_leaf` when mapping over a tree of observables."""
+    return isinstance(node, Observable)

@@ -1,0 +1,92 @@
+"""Sums kept in blocks of time: constant memory, whatever the length of the run, and the same bits however it was cut.
+
+Every observation is a row of sums over groups of particles. Rows are merged in pairs aligned to their number in the run,
+in float64: the result after N rows does not depend on how they arrived. There are 64 to 128 blocks once a run is long.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+MOST = 128  # blocks; then pairs are merged
+
+
+def cut(tree: Any, start: int, stop: int, stride: int = 1) -> Any:
+    """Rows of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[start:stop:stride], tree)
+
+
+def join(first: Any, second: Any) -> Any:
+    """Rows of two trees, one after the other; None is empty."""
+    return second if first is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second)
+
+
+def length(tree: Any) -> int:
+    """Number of rows; None has none."""
+    return 0 if tree is None else len(jax.tree.leaves(tree)[0])
+
+
+def widen(tree: Any) -> Any:
+    """Rows from a device in the types of the host: float64 and int64."""
+    return jax.tree.map(lambda a: np.asarray(a, np.int64 if np.asarray(a).dtype.kind in "iu" else np.float64), tree)
+
+
+def fold(merge: Callable, tree: Any) -> Any:
+    """All rows merged into one, pairwise."""
+    while (n := length(tree)) > 1:
+        pairs = merge(cut(tree, 0, n - 1, 2), cut(tree, 1, n, 2))
+        tree = join(pairs, cut(tree, n - 1, n)) if n % 2 else pairs
+    return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+class Record:
+    """Rows of sums from step `first` on, every `every` steps; `merge` adds them, `keep` keeps every row apart."""
+
+    def __init__(self, *, first: int, every: int, merge: Callable, keep: bool = False) -> None:
+        self.first, self.every, self.merge, self.keep = first, every, merge, keep
+        self.level, self.rows = 0, 0  # a block is 2^level rows
+        self.blocks: Any = None
+        self.pending: list[Any] = [None]  # for each level up to `level`, the row that waits for its pair
+
+    def copy(self) -> "Record":
+        """An independent copy; arrays are shared, since they are replaced and never changed."""
+        twin = object.__new__(Record)
+        twin.__dict__ = {**self.__dict__, "pending": list(self.pending)}
+        return twin
+
+    def push(self, rows: Any) -> None:
+        """Append rows of sums, oldest first."""
+        self.rows += length(rows)
+        self._push(0, rows)
+        while not self.keep and length(self.blocks) >= MOST:
+            blocks, n = self.blocks, length(self.blocks)
+            self.level, self.blocks = self.level + 1, None
+            self.pending.append(None)
+            self.pending[-2] = cut(blocks, n - 1, n) if n % 2 else None
+            self.blocks = self.merge(cut(blocks, 0, n - n % 2, 2), cut(blocks, 1, n, 2))
+
+    def _push(self, level: int, rows: Any) -> None:
+        if level == self.level:
+            self.blocks = join(self.blocks, rows)
+            return
+        rows = join(self.pending[level], rows)
+        n = length(rows)
+        self.pending[level] = cut(rows, n - 1, n) if n % 2 else None
+        if n > 1:
+            self._push(level + 1, self.merge(cut(rows, 0, n - n % 2, 2), cut(rows, 1, n, 2)))
+
+    def after(self, step: int = 0) -> tuple[np.ndarray, Any]:
+        """Blocks that begin after `step`: the last step of each, and their sums; the rest that fills no block is last."""
+        blocks, rest = self.blocks, [row for row in reversed(self.pending) if row is not None]
+        if rest:
+            tail = rest[0]
+            for row in rest[1:]:
+                tail = self.merge(tail, row)
+            blocks = join(blocks, tail)
+        n = length(blocks)
+        begins = self.first + np.arange(n) * self.every * 2**self.level
+        ends = np.minimum(begins + (2**self.level - 1) * self.every, self.first + (self.rows - 1) * self.every)
+        keep = int(np.sum(begins <= step))
+        return ends[keep:], None if n == keep else cut(blocks, keep, n)

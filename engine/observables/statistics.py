@@ -1,0 +1,123 @@
+"""Error bars: the jackknife over units that are independent, whatever the statistic of the pooled sums.
+
+Sums carry three trailing axes (component, rung, unit). Units are groups of particles when particles are independent, or
+blocks of time of the population when they are not (minibatches shared by all) or too few.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from scipy import special
+
+from .record import cut, fold, join, length
+
+FEWEST_PARTICLES = 16  # below, time tells more about the error than particles do
+TIME_UNITS = 32  # blocks of time become at most so many units, long against the relaxation
+
+
+class Setting(NamedTuple):
+    """What a result must know of its run."""
+
+    particles: int
+    independent: bool  # particles share nothing but the potential
+    ladder: bool
+    restore: Callable[[np.ndarray], Any]  # a measured value from its ravelled components (..., k)
+
+    @property
+    def unit(self) -> str:
+        return "particles" if self.independent and self.particles >= FEWEST_PARTICLES else "blocks of time"
+
+    def outward(self, array: np.ndarray) -> Any:
+        """(component, ..., rung) as the user sees it: rungs only in a ladder, components as the measured value, last."""
+        array = np.moveaxis(array if self.ladder else array[..., 0], 0, -1)
+        return jax.tree.map(np.asarray, self.restore(array))
+
+    def number(self, array: np.ndarray) -> np.ndarray:
+        """The same for one component that is a number."""
+        return (array if self.ladder else array[..., 0])[0]
+
+
+class Moments(NamedTuple):
+    """Count, mean and sum of squared deviations (or of products, ravelled): a monoid under `merge_moments`."""
+
+    count: Any  # (1, rung, unit)
+    mean: Any  # (k, rung, unit)
+    squares: Any  # (k or k², rung, unit)
+
+
+def merge_moments(a: Moments, b: Moments) -> Moments:
+    """Chan, Golub and LeVeque (1979): no cancellation, for any leading axes, on device and host alike."""
+    count = a.count + b.count
+    weight = b.count / (count + (count == 0))
+    delta = b.mean - a.mean
+    k = delta.shape[-3]
+    if a.squares.shape[-3] == k:
+        product = delta * delta
+    else:  # products of all pairs
+        outer = delta[..., :, None, :, :] * delta[..., None, :, :, :]
+        product = outer.reshape(*delta.shape[:-3], k * k, *delta.shape[-2:])
+    return Moments(count, a.mean + weight * delta, a.squares + b.squares + weight * a.count * product)
+
+
+class Estimate(NamedTuple):
+    """A value and its standard error, each (component, rung), with the degrees of freedom of the error."""
+
+    value: np.ndarray
+    error: np.ndarray
+    dof: int
+
+
+def as_units(merge: Callable, sums: Any, unit: str) -> Any:
+    """Sums with a leading axis of time as sums whose last axis is the independent units."""
+    if unit == "particles":
+        return fold(merge, sums)
+    apart = jax.tree.map(lambda a: np.moveaxis(np.moveaxis(a, 0, -1), -2, 0), sums)  # (group, component, rung, time)
+    units = fold(merge, apart)
+    while (n := jax.tree.leaves(units)[0].shape[-1]) >= TIME_UNITS:
+        at = lambda start, stop: jax.tree.map(lambda a: a[..., start:stop:2], units)  # noqa: B023, E731
+        rest = jax.tree.map(lambda a: a[..., n - n % 2 :], units)  # noqa: B023
+        pairs = merge(at(0, n - 1), at(1, n))
+        units = jax.tree.map(lambda a, b: np.concatenate([a, b], axis=-1), pairs, rest)
+    return units
+
+
+def jackknife(merge: Callable, units: Any, statistic: Callable, count: Callable) -> Estimate:
+    """Bias-corrected estimate and error of a statistic of merged units (Busing, Meijer, van der Leeden 1999).
+
+    statistic: sums (component, rung, ...) -> (component', rung, ...). count: sums -> observations, broadcastable to it.
+    Units may differ in size. Fewer than two give a NaN error.
+    """
+    rows = jax.tree.map(lambda a: np.moveaxis(a, -1, 0)[..., None], units)
+    n = length(rows)
+    before, after = [None] * n, [None] * n
+    for i in range(1, n):
+        last = cut(rows, i - 1, i)
+        before[i] = last if before[i - 1] is None else merge(before[i - 1], last)
+        last = cut(rows, n - i, n - i + 1)
+        after[n - i - 1] = last if after[n - i] is None else merge(last, after[n - i])
+    total = fold(merge, rows)
+    value = statistic(total)[..., 0]
+    if n < 2:
+        return Estimate(value, np.full(value.shape, np.nan), 0)
+    without = None
+    for a, b in zip(before, after, strict=True):
+        without = join(without, b if a is None else a if b is None else merge(a, b))
+    left_out = np.moveaxis(statistic(jax.tree.map(lambda a: np.moveaxis(a[..., 0], 0, -1), without)), -1, 0)
+    counts = np.moveaxis(count(units), -1, 0)
+    h = counts.sum(0) / np.maximum(counts, 1e-300)
+    corrected = n * value - np.sum((1 - 1 / h) * left_out, axis=0)
+    pseudo = h * value - (h - 1) * left_out
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(np.mean((pseudo - corrected) ** 2 / (h - 1), axis=0))
+    return Estimate(corrected, error, n - 1)
+
+
+def normal_score(t: Any, dof: int) -> np.ndarray:
+    """Student's t as the standard normal deviate of the same tail probability."""
+    t = np.asarray(t, float)
+    if dof < 1:
+        return np.full(t.shape, np.nan)
+    tail = special.stdtr(dof, -np.abs(t))
+    return np.sign(t) * -special.ndtri(np.maximum(tail, 1e-300))

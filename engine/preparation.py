@@ -1,0 +1,283 @@
+"""From what the user gave to what the loop runs: a checked `Run` at its first step, and a `Plan` of how to go on."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from .block import Batch, Program
+from .checks import check_energy, check_integrator, check_positions, check_step
+from .configuration import SHARED, STEP, Configuration, Recipe, configure, evaluate
+from .layout import choose
+from .marks import is_mark
+from .noise import Stream, counter, key_words, normals, threefry
+from .observables import Observable
+from .observables.observable import is_observable
+from .observables.record import Record, cut, widen
+from .observables.standard import standard
+from .observables.statistics import Setting
+from .protocols import Draw, Integrator, Noise, Potential, as_potential
+from .run import Run
+
+ROW_BYTES = 16 * 2**20  # of observations that a block may hold on the device
+MOST_STEPS = 1 << 20  # in a block without schedules
+SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
+
+
+def prepare(potential: Any, integrator: Any, positions: Any, *, key: Any, observables: Any) -> Run:
+    """A run at step 0: everything checked, the integrator's state initialised."""
+    if positions is None or integrator is None:
+        raise TypeError("simulate takes (potential, integrator, positions, steps=...), or (run, steps=...)")
+    potential = as_potential(potential)
+    check_integrator(integrator)
+    words = np.asarray(key_words(key))
+    positions, n = check_positions(positions)
+    return _begin(potential, integrator, positions, n, words, observables, leg=0, ladder=False)
+
+
+def resume(run: Run, *, integrator: Any, positions: Any, key: Any, observables: Any) -> Run:
+    """A run that goes on: as it was, or with another integrator or new observables from here on."""
+    if positions is not None:
+        raise TypeError("simulate(run, ...) goes on from the run's own positions; positions cannot be given")
+    if key is not None:
+        raise TypeError("simulate(run, ...) goes on with the run's own key; key cannot be given")
+    if integrator is not None and integrator is not run.integrator:
+        check_integrator(integrator)
+        run = _change(run, integrator)
+    if observables is not None:
+        run = _observe(run, observables)
+    return run
+
+
+def _begin(
+    potential: Potential, integrator: Integrator, positions: Any, n: int, key: np.ndarray, observables: Any, *, leg: int,
+    ladder: bool, step: int = 0, time: Any = 0.0,
+) -> Run:  # fmt: skip
+    row = (lambda a: a[0, 0]) if ladder else (lambda a: a[0])
+    position = jax.tree.map(row, positions)
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(positions))
+    rungs = jax.tree.leaves(positions)[0].shape[0] if ladder else None
+    config = configure((potential, integrator), position, n, dtype, rungs)
+    if config.rungs is not None and not ladder:
+        positions = jax.tree.map(lambda a: jnp.broadcast_to(a, (config.rungs, *a.shape)), positions)
+        ladder = True
+    scheduled = [values[0] for values in evaluate(config.schedules, step, 1, 1, dtype)]
+    first = [values[0] if config.rungs is None else values[0, 0] for values in config.particle]
+    realised, kernel = config.recipe.build(config.shared, first, scheduled)
+    check_energy(realised, position)
+    spec = integrator.init_noise
+    shape = lambda count: tuple(position for _ in range(count))  # noqa: E731
+    state = jax.eval_shape(kernel.init, realised, position, Noise(shape(spec.normals)))
+    check_step(kernel, state, _abstract_step(integrator, kernel, realised, position, state))
+    run = Run(
+        potential=potential, integrator=integrator, measured=(), key=key, ladder=ladder, step=step, leg=leg,
+        leg_step=step, leg_time=time, state=_initialise(config, positions, n, _leg_key(key, leg), scheduled, ladder),
+    )  # fmt: skip
+    if observables is None:
+        observables = standard(potential, integrator, position)
+    return _observe(run, observables)
+
+
+def _abstract_step(integrator: Integrator, kernel: Integrator, potential: Potential, position: Any, state: Any) -> Any:
+    """The shapes that a step returns, on a potential with its draws made."""
+    spec, dtype = integrator.noise, jnp.result_type(jnp.float32, *jax.tree.leaves(position))
+    noise = Noise(
+        tuple(position for _ in range(spec.normals)),
+        jnp.zeros(spec.scalars, dtype),
+        jnp.zeros(spec.uniforms, dtype),
+        jnp.zeros(spec.words, jnp.uint32),
+    )
+    draws = tuple(Draw(jnp.zeros(chance.words, jnp.uint32), jnp.int32(0)) for chance in potential.chance)
+    plain = potential.at(draws) if draws else potential
+    check_energy(plain, position)
+    return jax.eval_shape(kernel.step, plain, state, noise)
+
+
+def _initialise(config: Configuration, positions: Any, n: int, key: Any, scheduled: list, ladder: bool) -> Any:
+    """The integrator's state for every particle, public layout."""
+    flat = lambda tree: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree) if ladder else tree  # noqa: E731
+    count = n * (config.rungs or 1) if ladder else n
+    ids = np.arange(count, dtype=np.uint32) % np.uint32(n if config.shared_noise else count)
+    state = _init(config.recipe, config.shared, flat(config.particle), scheduled, flat(positions), key, ids)
+    return jax.tree.map(lambda a: a.reshape(-1, n, *a.shape[1:]), state) if ladder else state
+
+
+@functools.partial(jax.jit, static_argnames=("recipe",))
+def _init(recipe: Recipe, shared: list, particle: list, step: list, positions: Any, key: Any, ids: Any) -> Any:
+    """`integrator.init` for every particle; its noise has a stream of its own."""
+
+    def one(particle: list, position: Any, number: Any) -> Any:
+        potential, integrator = recipe.build(shared, particle, step)
+        flat, unravel = ravel_pytree(position)
+        coordinates = jnp.arange(flat.size, dtype=jnp.uint32)
+        dtype = jnp.result_type(jnp.float32, flat.dtype)
+        count = integrator.init_noise.normals
+        pairs = normals(key, Stream.INIT, counter(0), (count + 1) // 2, number, coordinates, dtype)
+        drawn = [(pairs[slot // 2].real, pairs[slot // 2].imag)[slot % 2] for slot in range(count)]
+        return integrator.init(potential, position, Noise(tuple(unravel(xi.astype(flat.dtype)) for xi in drawn)))
+
+    return jax.vmap(one)(particle, positions, ids)
+
+
+def _leg_key(key: np.ndarray, leg: int) -> np.ndarray:
+    """The key of a leg: a change of integrator draws new noise, whatever step numbers it goes on with."""
+    if leg == 0:
+        return key
+    with np.errstate(over="ignore"):
+        return np.stack(threefry(*key[:, None], np.uint32([Stream.LEG]), np.uint32([leg])))[:, 0]
+
+
+def _change(run: Run, integrator: Integrator) -> Run:
+    """The run under another integrator, from the same positions, and the same momenta if both have them."""
+    changed = _begin(
+        run.potential, integrator, run.positions, run.particles, run.key, run.measured,
+        leg=run.leg + 1, ladder=run.ladder, step=run.step, time=run.time if run.time is not None else 0.0,
+    )  # fmt: skip
+    if type(changed.state) is type(run.state) and run.momenta is not None and "momentum" in run.state._fields:
+        changed = dataclasses.replace(changed, state=changed.state._replace(momentum=run.momenta))
+    return changed
+
+
+def _observe(run: Run, observables: Any) -> Run:
+    """The run with new observables that begin at its step."""
+    leaves = jax.tree.leaves(observables, is_leaf=is_observable)
+    for leaf in leaves:
+        if not isinstance(leaf, Observable):
+            raise TypeError(
+                "observables must be a tree of observables, such as {'energy': observables.Mean("
+                f"observables.potential_energy)}}; it holds {type(leaf).__name__}: wrap a function in Mean(...)"
+            )
+    plan = Plan.of(dataclasses.replace(run, measured=observables, records=(), settings=()))
+    potential, integrator, _ = plan.first()
+    state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
+    records, settings = [], []
+    independent = not any(chance.shared for chance in run.potential.chance)
+    for observable in leaves:
+        measure = observable.measure.measure if isinstance(observable.measure, Observable) else observable.measure
+        measure.check(potential, integrator, state)
+        value = jax.eval_shape(measure, potential, integrator, state)
+        start = run.step + observable.burn_in
+        first = (start // observable.every + 1) * observable.every
+        records.append(
+            Record(first=first, every=observable.every, merge=observable.merge, keep=observable.keeps_time)
+        )
+        settings.append(Setting(run.particles, independent, run.ladder, _restorer(value)))
+    return dataclasses.replace(run, measured=observables, records=tuple(records), settings=tuple(settings))
+
+
+def _restorer(value: Any) -> Any:
+    """Ravelled components (..., k) as the measured tree."""
+    leaves, treedef = jax.tree.flatten(value)
+    ends = np.cumsum([int(np.prod(leaf.shape)) for leaf in leaves])
+
+    def restore(array: np.ndarray) -> Any:
+        parts = np.split(array, ends[:-1], axis=-1)
+        shaped = [part.reshape((*array.shape[:-1], *leaf.shape)) for part, leaf in zip(parts, leaves, strict=True)]
+        return jax.tree.unflatten(treedef, shaped)
+
+    return restore
+
+
+class Plan(NamedTuple):
+    """How a run goes on: the program that is compiled, and its ingredients on the device."""
+
+    program: Program
+    shared: list
+    particle: list
+    schedules: list
+    key: jax.Array
+    room: int  # steps that a block may take
+    parts: tuple[tuple[int, int, int], ...]  # of each observable: its batch, and its components there
+    label: str
+
+    @classmethod
+    def of(cls, run: Run) -> "Plan":
+        """The plan for a run."""
+        observables = tuple(jax.tree.leaves(run.measured, is_leaf=is_observable))
+        leaves, treedef = jax.tree.flatten(run.position)
+        dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))
+        config = configure((run.potential, run.integrator, observables), run.position, run.particles, dtype, run.rungs)
+        ends = np.cumsum([len(jax.tree.leaves(part, is_leaf=is_mark)) for part in (run.potential, run.integrator)])
+        if set(config.recipe.kinds[ends[1] :]) - {SHARED}:
+            raise TypeError("observables take plain numbers: no each, sweep or schedule")
+        layout = choose(
+            particles=run.particles, rungs=config.rungs, shared_noise=config.shared_noise,
+            position=run.position, normals=run.integrator.noise.normals, minibatch=bool(run.potential.chance),
+            devices=jax.local_device_count() if jax.default_backend() == "cpu" else 1,
+        )  # fmt: skip
+        program = Program(
+            recipe=config.recipe, layout=layout, position=(treedef, tuple(leaves)), noise=run.integrator.noise,
+            chance=run.potential.chance, driven=STEP in config.recipe.kinds[: ends[0]], batches=(),
+        )  # fmt: skip
+        plan = cls(
+            program=program, shared=config.shared, particle=layout.pack(config.particle), schedules=config.schedules,
+            key=_leg_key(run.key, run.leg), parts=(), room=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
+            label=f"{type(run.integrator).__name__} · {layout.particles * layout.rungs:,} particles",
+        )  # fmt: skip
+        return plan._with_batches(run) if observables else plan
+
+    def _with_batches(self, run: Run) -> "Plan":
+        """Sort the observables into batches with room for as many rows as `ROW_BYTES` allow."""
+        state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
+        potential, integrator, observables = self.first()
+        sizes = [jax.eval_shape(o.values, potential, integrator, state) for o in observables]
+        keys = [(o.every, o.alike if o.alike is not None else i) for i, o in enumerate(observables)]
+        layout, batches, parts, room = self.program.layout, [], {}, self.room
+        for number, key in enumerate(dict.fromkeys(keys)):
+            members = tuple(i for i, k in enumerate(keys) if k == key)
+            ends = np.cumsum([sizes[i].size for i in members])
+            parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
+            first = observables[members[0]]
+            if first.keeps_particles:
+                size = int(ends[-1]) * layout.tiles * layout.tile
+            else:
+                shape = (int(ends[-1]), 1, 1, layout.groups)
+                values, valid = (jax.ShapeDtypeStruct(*a) for a in ((shape, sizes[0].dtype), (shape[1:], jnp.bool_)))
+                sums = jax.eval_shape(first.reduce, values, valid)
+                size = sum(leaf.size for leaf in jax.tree.leaves(sums)) * layout.rungs_in_all
+            capacity = int(np.clip(ROW_BYTES // (4 * size), 1, 512))
+            batches.append(Batch(members, first.every, capacity, first.keeps_particles))
+            room = min(room, capacity * first.every)
+        program = self.program._replace(batches=tuple(batches))
+        return self._replace(program=program, room=room, parts=tuple(parts[i] for i in range(len(observables))))
+
+    def first(self) -> tuple:
+        """The potential, integrator and observables as the first particle sees them at step 0; shapes matter only."""
+        particle = [values[0, ..., 0] if self.program.layout.last else values[0, 0] for values in self.particle]
+        dtype = self.program.dtype
+        return self.program.recipe.build(self.shared, particle, [v[0] for v in evaluate(self.schedules, 0, 1, 1, dtype)])
+
+    def pack(self, state: Any) -> Any:
+        """A public state in the layout of the blocks."""
+        return self.program.layout.pack(state)
+
+    def unpack(self, state: Any) -> Any:
+        """A state of the blocks as the public one."""
+        return self.program.layout.unpack(state)
+
+    def scheduled(self, start: int, count: int) -> list:
+        """The values of all schedules for the steps of a block."""
+        return evaluate(self.schedules, start, count, SCHEDULED_STEPS, self.program.dtype)
+
+    def collect(self, run: Run, records: tuple[Record, ...], start: int, count: int, sums: tuple, kept: tuple) -> None:
+        """Push a block's rows of observations into the records, in float64."""
+        layout, observables = self.program.layout, [o for _, o in run.named_observables()]
+        rows = []
+        for batch, merged, values in zip(self.program.batches, sums, kept, strict=True):
+            if batch.particles:
+                rows.append(np.asarray(layout.unpack_recorded(values)))
+                continue
+            devices = [widen(jax.tree.map(lambda a, d=d: np.asarray(a)[d], merged)) for d in range(layout.devices)]
+            total = functools.reduce(observables[batch.members[0]].merge, devices)
+            rows.append(jax.tree.map(lambda a: a[..., : layout.rungs, :], total))
+        for record, observable, (number, begin, end) in zip(records, observables, self.parts, strict=True):
+            every = observable.every
+            found = (start + count) // every - start // every
+            # observations before the record's first belong to the burn-in
+            skip = min(found, max(0, (record.first - every * (start // every + 1)) // every))
+            if found > skip:
+                record.push(cut(observable.part(rows[number], begin, end), skip, found))

@@ -1,0 +1,113 @@
+"""Configuration as pytrees: frozen, keyword-only dataclasses whose numbers are leaves and whose structure is static.
+
+A changed number never recompiles, and any number can be swept, scheduled or differentiated. A field declared with
+`number("positive")` carries its rule: plain Python numbers are checked when the object is made, arrays and schedules
+when they enter a run (`jax.tree_util.register_dataclass` also calls the constructor on tracers and placeholders,
+so nothing else may be checked here).
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+Class = TypeVar("Class", bound=type)
+
+RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "": np.isfinite,
+    "positive": lambda a: np.isfinite(a) & (a > 0),
+    "non-negative": lambda a: np.isfinite(a) & (a >= 0),
+}
+
+
+def static(*, kw_only: bool = True, **options: Any) -> Any:
+    """A field that steers Python (a word, a count, a function): part of the structure, so a change of it recompiles."""
+    return dataclasses.field(kw_only=kw_only, metadata={"static": True}, **options)
+
+
+def number(rule: str = "", *, kw_only: bool = True, **options: Any) -> Any:
+    """A field that is a number, an array, a schedule, `each(...)` or `sweep(...)`, under a rule of `RULES`."""
+    return dataclasses.field(kw_only=kw_only, metadata={"rule": rule}, **options)
+
+
+def check_number(name: str, rule: str, value: Any) -> None:
+    """Raise `ValueError` if a concrete number or array breaks the rule of its field."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub" or not bool(np.all(RULES[rule](array))):
+        broken = array if array.ndim == 0 else array[~RULES[rule](array)][:1] if array.dtype.kind in "fiu" else array
+        words = f"{rule} and finite" if rule and not np.all(np.isfinite(array.astype(float))) else rule or "finite"
+        raise ValueError(f"{name} must be {words}; got {np.asarray(broken).ravel()[0]!r}".replace("np.float64", ""))
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(static, number, dataclasses.field))
+def pytree(cls: Class) -> Class:
+    """Class decorator: a frozen, keyword-only dataclass registered as a pytree; compared by identity."""
+    own = cls.__dict__.get("__post_init__")
+
+    def __post_init__(self: Any) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if "rule" in field.metadata and isinstance(value, int | float | str):
+                if isinstance(value, str | bool):
+                    raise TypeError(f"{field.name} must be a number; got {value!r}")
+                check_number(field.name, field.metadata["rule"], value)
+        if own is not None:
+            own(self)
+
+    setattr(cls, "__post_init__", __post_init__)  # noqa: B010  (the dataclass decorator must find it)
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls))
+
+
+def is_configuration(node: Any) -> bool:
+    """Whether a node of a tree is an instance of a `@pytree` class."""
+    return dataclasses.is_dataclass(node) and not isinstance(node, type)
+
+
+def named_leaves(tree: Any, is_leaf: Callable[[Any], bool], name: str = "", rule: str | None = None) -> Iterator:
+    """Leaves in JAX's order as `(name, rule, leaf)`; the rule is None outside fields declared by `number`."""
+    if is_leaf(tree):
+        yield name, rule, tree
+    elif is_configuration(tree):
+        for field in dataclasses.fields(tree):
+            if not field.metadata.get("static"):
+                yield from named_leaves(getattr(tree, field.name), is_leaf, field.name, field.metadata.get("rule"))
+    else:
+        stop = lambda node: node is not tree and (is_leaf(node) or is_configuration(node))  # noqa: E731
+        for path, node in jax.tree_util.tree_flatten_with_path(tree, is_leaf=stop)[0]:
+            if stop(node):
+                yield from named_leaves(node, is_leaf, name + jax.tree_util.keystr(path), rule)
+            else:
+                yield name + jax.tree_util.keystr(path), rule, node
+
+
+def times(coefficient: Any, tree: Any) -> Any:
+    """Coefficient × tree, where the coefficient is a scalar or has the tree's own structure (a diagonal)."""
+    if jax.tree.structure(coefficient) == jax.tree.structure(tree):
+        return jax.tree.map(jnp.multiply, coefficient, tree)
+    return jax.tree.map(lambda leaf: coefficient * leaf, tree)
+
+
+def root(coefficient: Any) -> Any:
+    """Square root of a scalar or diagonal coefficient."""
+    return jax.tree.map(jnp.sqrt, coefficient)
+
+
+def size_of(tree: Any) -> int:
+    """Number of coordinates of one particle."""
+    return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def upcast(tree: Any) -> Any:
+    """Every floating leaf in float64; call under `jax.enable_x64(True)`."""
+    as64 = lambda leaf: np.asarray(leaf, np.float64) if np.result_type(leaf).kind == "f" else leaf  # noqa: E731
+    return jax.tree.map(as64, tree)
+
+
+def ravel(tree: Any) -> jax.Array:
+    """All coordinates of one particle as one vector."""
+    return ravel_pytree(tree)[0]

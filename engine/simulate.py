@@ -1,0 +1,79 @@
+"""The loop: a host loop over compiled blocks of steps. Start reading here.
+
+A *potential* is an energy, an *integrator* a pure map from one particle's state to the next, an *observable* a sum over
+particles and time. `prepare` checks them and lays the population out; `run_block` (block.py) takes every particle through
+some steps in one compiled call; between two calls the host looks whether all particles are finite, adds the sums up in
+float64, draws the progress bar, and evaluates schedules. How many steps a call takes is chosen by the clock and changes
+no bit of any result.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .block import run_block, window
+from .checks import Interrupted, check_steps
+from .diagnosis import diagnose
+from .preparation import Plan, prepare, resume
+from .progress import Progress
+from .run import Run
+
+SECONDS_A_BLOCK = 0.25
+
+
+def simulate(
+    potential: Callable | Run,
+    integrator: Any = None,
+    positions: Any = None,
+    *,
+    steps: int,
+    key: Any = None,
+    observables: Any = None,
+    progress: bool = True,
+) -> Run:
+    """Evolve a population of particles; or go on with a run.
+
+    simulate(potential, integrator, positions, steps=...) starts; simulate(run, steps=...) goes on, bit for bit as if it
+    had not stopped, or with another `integrator` or with new `observables` from here on.
+
+    potential: an energy U(position) -> scalar for one particle: any callable, or one of `heatbath.potentials`.
+    integrator: one of `heatbath.integrators`, or yours. positions: a pytree of arrays (n, ...), one row a particle.
+    steps: how many. key: an integer in [0, 2³²) or a typed threefry key; 0 if not given.
+    observables: a pytree of observables, whose results come back in that pytree; by default the energy, the
+    thermometers and the position, as far as they are cheap. progress: show a bar for long runs.
+
+    Raises TypeError or ValueError for bad input before anything compiles, `NonFiniteError` when a particle leaves the
+    finite numbers, and `Interrupted` on Ctrl-C, which carries the run so far.
+    """
+    steps = check_steps(steps)
+    if isinstance(potential, Run):
+        run = resume(potential, integrator=integrator, positions=positions, key=key, observables=observables)
+    else:
+        run = prepare(potential, integrator, positions, key=0 if key is None else key, observables=observables)
+    plan = Plan.of(run)
+    state, step, records = plan.pack(run.state), run.step, tuple(record.copy() for record in run.records)
+    end, pace = run.step + steps, 16
+    finished = lambda: dataclasses.replace(run, state=plan.unpack(state), step=step, records=records)  # noqa: E731
+    with Progress(total=steps, label=plan.label, enabled=progress) as bar:
+        while step < end:
+            count = min(pace, plan.room, end - step)
+            began = time.monotonic()
+            try:
+                scheduled = plan.scheduled(step, count)
+                at = window(plan.program, step, count)
+                new, sums, kept, broken = run_block(
+                    plan.program, plan.shared, plan.particle, scheduled, state, plan.key, at
+                )
+                if np.asarray(broken).any():  # waits for the block
+                    raise diagnose(plan, run, state, step, count)
+                plan.collect(run, records, step, count, sums, kept)
+            except KeyboardInterrupt:
+                raise Interrupted(finished(), end) from None
+            state, step = new, step + count
+            bar.advance(count)
+            taken = time.monotonic() - began
+            pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))
+    return finished()

@@ -1,0 +1,189 @@
+"""A run as one `.npz`: arrays, and a JSON header that says what they are. Nothing is pickled."""
+
+import importlib
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .marks import Each, Sweep
+from .noise import STREAM_VERSION
+from .observables.observable import is_observable
+from .observables.record import Record
+from .preparation import prepare
+from .pytree import is_configuration
+from .run import Run
+
+SCHEMA = 1
+HOME = __name__.partition(".")[0]  # only classes of this package are made from their names
+
+
+def save(run: Run, path: Any) -> None:
+    """Write a run; the file appears whole or not at all. Functions are not written: `load` takes them again."""
+    path = pathlib.Path(path)
+    arrays: dict[str, np.ndarray] = {}
+    leaves, treedef = jax.tree.flatten(run.positions)
+    header = {
+        "schema": SCHEMA,
+        "stream": STREAM_VERSION,
+        "step": run.step,
+        "leg": run.leg,
+        "leg_step": run.leg_step,
+        "ladder": run.ladder,
+        "x64": bool(jax.config.jax_enable_x64),
+        "positions": _describe(jax.tree.unflatten(treedef, range(len(leaves))), arrays),
+        "leaves": [[leaf.shape, str(leaf.dtype)] for leaf in leaves],
+        "potential": _describe(run.potential, arrays),
+        "integrator": _describe(run.integrator, arrays),
+        "observables": _describe(run.measured, arrays),
+        "records": [
+            {
+                "first": record.first,
+                "rows": record.rows,
+                "level": record.level,
+                "pending": [row is not None for row in record.pending],
+            }
+            for record in run.records
+        ],
+    }
+    arrays["key"], arrays["leg_time"] = np.asarray(run.key), np.asarray(run.leg_time)
+    for i, leaf in enumerate(jax.tree.leaves(run.state)):
+        arrays[f"state.{i}"] = np.asarray(leaf)
+    for r, record in enumerate(run.records):
+        for name, tree in [("blocks", record.blocks), *((f"pending{k}", row) for k, row in enumerate(record.pending))]:
+            for i, leaf in enumerate(jax.tree.leaves(tree)):
+                arrays[f"record.{r}.{name}.{i}"] = leaf
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
+        try:
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    os.replace(file.name, path)
+
+
+def load(
+    path: Any, *, potential: Any = None, integrator: Any = None, observables: Any = None, positions: Any = None
+) -> Run:
+    """A saved run, ready to go on exactly.
+
+    Landscapes, integrators and observables of heatbath come back from the file. What holds functions (your energy, an
+    optax optimiser, a schedule, a measured function) is given again; an error says what is missing. So are positions
+    (any of the same tree) whose tree is not made of dicts, lists and tuples. The same code on the same machine continues bit for bit. Raises ValueError for a file of another kind, stream or precision.
+    """
+    with np.load(pathlib.Path(path), allow_pickle=False) as file:
+        if "header" not in file:
+            raise ValueError(f"{path} is not a run saved by heatbath")
+        header, arrays = json.loads(file["header"].tobytes()), {name: file[name] for name in file.files}
+    if header["schema"] > SCHEMA or header["stream"] != STREAM_VERSION:
+        raise ValueError(
+            f"{path} has schema {header['schema']} and noise stream {header['stream']}; this heatbath reads schemas up to "
+            f"{SCHEMA} and draws stream {STREAM_VERSION}, so it cannot go on exactly"
+        )
+    if header["x64"] != bool(jax.config.jax_enable_x64):
+        mode = "float64" if header["x64"] else "float32"
+        raise ValueError(f"{path} was saved in {mode} mode; set jax.config.update('jax_enable_x64', {header['x64']})")
+    given = {"potential": potential, "integrator": integrator, "observables": observables, "positions": positions}
+    parts = {}
+    for name, value in given.items():
+        try:
+            parts[name] = value if value is not None else _rebuild(header[name], arrays)
+        except LookupError as error:
+            raise ValueError(f"{path}: give {name}=... to load; it holds {error.args[0]}, which is not saved") from None
+    shapes = [(shape[1:] if header["ladder"] else shape, dtype) for shape, dtype in header["leaves"]]
+    blank = prepare(
+        parts["potential"],
+        parts["integrator"],
+        jax.tree.unflatten(jax.tree.structure(parts["positions"]), [jnp.zeros(*leaf) for leaf in shapes]),
+        key=jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl="threefry2x32"),
+        observables=parts["observables"],
+    )
+    leaves, treedef = jax.tree.flatten(blank.state)
+    stored = [jnp.asarray(arrays[f"state.{i}"]) for i in range(len(leaves)) if f"state.{i}" in arrays]
+    if [leaf.shape for leaf in stored] != [leaf.shape for leaf in leaves] or f"state.{len(leaves)}" in arrays:
+        raise ValueError(f"{path}: its state does not fit this integrator: {[a.shape for a in stored]} were saved")
+    names = jax.tree.leaves(blank.measured, is_leaf=is_observable)
+    records = tuple(
+        _restore(record, saved, arrays, r, observable.sums)
+        for r, (record, saved, observable) in enumerate(zip(blank.records, header["records"], names, strict=True))
+    )
+    time = arrays["leg_time"]
+    return Run(
+        potential=blank.potential, integrator=blank.integrator, measured=blank.measured, key=arrays["key"],
+        state=jax.tree.unflatten(treedef, stored), step=header["step"], leg=header["leg"], leg_step=header["leg_step"],
+        leg_time=float(time) if time.ndim == 0 else time, records=records, settings=blank.settings,
+        ladder=header["ladder"],
+    )  # fmt: skip
+
+
+def _restore(record: Record, saved: dict, arrays: dict, r: int, sums: Any) -> Record:
+    record.first, record.rows, record.level = saved["first"], saved["rows"], saved["level"]
+
+    def tree(name: str) -> Any:
+        leaves, i = [], 0
+        while (place := f"record.{r}.{name}.{i}") in arrays:
+            leaves.append(arrays[place])
+            i += 1
+        return None if not leaves else leaves[0] if sums is None else sums(*leaves)
+
+    record.blocks = tree("blocks")
+    record.pending = [tree(f"pending{k}") if present else None for k, present in enumerate(saved["pending"])]
+    return record
+
+
+def _describe(node: Any, arrays: dict) -> Any:
+    """A tree as JSON, its arrays set aside; what cannot be made again from its name is described as missing."""
+    if node is None or isinstance(node, bool | int | float | str):
+        return {"value": node}
+    if isinstance(node, np.ndarray | np.generic | jax.Array):
+        arrays[place := f"array.{len(arrays)}"] = np.asarray(node)
+        return {"array": place}
+    if isinstance(node, Each | Sweep):
+        mark = {"mark": type(node).__name__, "values": _describe(np.asarray(node.values), arrays)}
+        return mark | ({"shared_noise": node.shared_noise} if isinstance(node, Sweep) else {})
+    if isinstance(node, dict):
+        return {"dict": [[_describe(k, arrays), _describe(v, arrays)] for k, v in node.items()]}
+    if type(node) in (list, tuple):
+        return {type(node).__name__: [_describe(child, arrays) for child in node]}
+    if is_configuration(node) and type(node).__module__.partition(".")[0] == HOME:
+        fields = {name: _describe(getattr(node, name), arrays) for name in type(node).__dataclass_fields__}
+        return {"class": [type(node).__module__, type(node).__qualname__], "fields": fields}
+    return {"missing": "a function" if callable(node) else f"a {type(node).__name__}"}
+
+
+def _rebuild(form: dict, arrays: dict) -> Any:
+    """The inverse of `_describe`; LookupError for what is missing."""
+    match form:
+        case {"value": value}:
+            return value
+        case {"array": place}:
+            return arrays[place]
+        case {"mark": "Each", "values": values}:
+            return Each(_rebuild(values, arrays))
+        case {"mark": "Sweep", "values": values, "shared_noise": shared}:
+            return Sweep(_rebuild(values, arrays), shared_noise=shared)
+        case {"dict": pairs}:
+            return {_rebuild(k, arrays): _rebuild(v, arrays) for k, v in pairs}
+        case {"list": children}:
+            return [_rebuild(child, arrays) for child in children]
+        case {"tuple": children}:
+            return tuple(_rebuild(child, arrays) for child in children)
+        case {"class": [module, name], "fields": fields}:
+            if module.partition(".")[0] != HOME:
+                raise LookupError(f"an object of {module}")
+            cls = getattr(importlib.import_module(module), name)
+            if not is_configuration(node := object.__new__(cls)):
+                raise LookupError(f"{name}, which is no configuration")
+            for field, child in fields.items():
+                object.__setattr__(node, field, _rebuild(child, arrays))
+            return node
+        case _:
+            raise LookupError(form.get("missing", "an unknown object"))
