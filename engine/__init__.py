@@ -5,8 +5,10 @@ from importlib.metadata import version as _version
 
 from . import observables as observables
 from .advance import advance as advance
+from .certify import certify as certify
 from .checks import Interrupted as Interrupted
 from .checks import NonFiniteError as NonFiniteError
+from .compare import compare as compare
 from .ensemble import scatter as scatter
 from .marks import each as each
 from .marks import sweep as sweep
@@ -22,6 +24,8 @@ from .pytree import static as static
 from .run import Run as Run
 from .simulate import simulate as simulate
 from .storage import load as load
+from .verdict import Line as Line
+from .verdict import Verdict as Verdict
 
 try:
     __version__ = _version("heatbath")

@@ -10,8 +10,8 @@ from scipy import special
 
 from ..pytree import pytree, static
 from .observable import Observable
-from .record import Record, fold
-from .statistics import Estimate, Moments, Setting, as_units, jackknife, merge_moments, normal_score
+from .record import Record
+from .statistics import Estimate, Moments, Setting, as_units, jackknife, merge_moments, normal_score, pool
 
 FALSE_ALARM = 1e-6  # of a flag, for all components of one average together
 FEWEST_SAMPLES = 5.0  # independent samples a particle, below which it is called trapped
@@ -23,6 +23,9 @@ class History(NamedTuple):
     steps: np.ndarray
     mean: Any
     error: Any
+
+    def __repr__(self) -> str:
+        return f"{len(self.steps)} times, to step {self.steps[-1]}" if len(self.steps) else "nothing"
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class Mean(Observable):
         ratio = len(mean.value) != sums.mean.shape[-3]
         covariance = None
         if self.covariance:
-            total = fold(self.merge, jax.tree.map(lambda a: np.moveaxis(a, -1, 0), fold(self.merge, sums)))
+            total = pool(self.merge, as_units(self.merge, sums, "particles"))
             k = sums.mean.shape[-3]
             covariance = np.moveaxis((total.squares / total.count).reshape(k, k, -1), -1, 0)
             covariance = covariance if setting.ladder else covariance[0]
@@ -155,7 +158,7 @@ class Mean(Observable):
             if np.nanmax(score, initial=0) > limit:
                 found.append(f"drift: the two halves of the window differ by {np.nanmax(score):.1f} standard deviations")
         if setting.unit == "particles" and times >= 8:
-            samples = self._samples(as_units(self.merge, sums, "particles"), sums)
+            samples = self._samples(as_units(self.merge, sums, "particles"), setting.particles)
             if np.nanmin(samples, initial=np.inf) < FEWEST_SAMPLES:
                 found.append(f"trapped or short: {np.nanmin(samples):.1f} independent samples from each particle")
         return tuple(found)
@@ -172,11 +175,10 @@ class Mean(Observable):
             spread = first.mean.var(-1, ddof=1) / n + second.mean.var(-1, ddof=1) / m
             return (second.mean.mean(-1) - first.mean.mean(-1)) / np.sqrt(spread), min(n, m) - 1
 
-    def _samples(self, groups: Moments, sums: Moments) -> np.ndarray:
+    def _samples(self, groups: Moments, particles: int) -> np.ndarray:
         """Independent samples that a particle gave: variance of its values over variance of its time average."""
-        total = fold(self.merge, jax.tree.map(lambda a: np.moveaxis(a, -1, 0), groups))
-        rows = sums.count[..., 0].sum(0, keepdims=True)[..., None] / np.maximum(sums.count[:1, ..., :1], 1)
-        members = groups.count / rows[0]
+        total = pool(self.merge, groups)
+        members = groups.count / (groups.count.sum(-1, keepdims=True) / particles)
         n = groups.mean.shape[-1]
         between = np.sum(members * (groups.mean - total.mean[..., None]) ** 2, axis=-1) / (n - 1)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -83,6 +83,12 @@ def as_units(merge: Callable, sums: Any, unit: str) -> Any:
     return units
 
 
+def pool(merge: Callable, units: Any) -> Any:
+    """All units merged: (component, rung)."""
+    rows = jax.tree.map(lambda a: np.moveaxis(a, -1, 0)[..., None], units)
+    return jax.tree.map(lambda a: a[..., 0], fold(merge, rows))
+
+
 def jackknife(merge: Callable, units: Any, statistic: Callable, count: Callable) -> Estimate:
     """Bias-corrected estimate and error of a statistic of merged units (Busing, Meijer, van der Leeden 1999).
 
@@ -97,8 +103,7 @@ def jackknife(merge: Callable, units: Any, statistic: Callable, count: Callable)
         before[i] = last if before[i - 1] is None else merge(before[i - 1], last)
         last = cut(rows, n - i, n - i + 1)
         after[n - i - 1] = last if after[n - i] is None else merge(last, after[n - i])
-    total = fold(merge, rows)
-    value = statistic(total)[..., 0]
+    value = statistic(pool(merge, units))
     if n < 2:
         return Estimate(value, np.full(value.shape, np.nan), 0)
     without = None

@@ -1,0 +1,198 @@
+"""Is an integrator right? Exact answers on quadratic energies, held against what its class declares."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .checks import check_integrator
+from .linear import LinearMap, NotLinear, Quadratic, linear_map
+from .marks import is_mark
+from .protocols import Integrator, Noise, Potential
+from .pytree import named_leaves, pytree
+from .verdict import Line, Verdict
+
+EXACT = 1e-9  # relative departure that is still rounding
+FRACTIONS = (0.25, 0.5, 0.75)  # of the stability limit in hω, where laws are looked at
+
+
+class Reading(NamedTuple):
+    """The stationary law on one coordinate of stiffness k, against the continuous one; NaN where it has no meaning."""
+
+    positions: float  # k<x²>/T: the configurational temperature over the bath's
+    momenta: float  # <p²>/mT: the kinetic temperature over the bath's
+    correlation: float  # <xp> √(k/m)/T
+
+
+def certify(integrator: Integrator) -> Verdict:
+    """Certify an integrator by linear algebra on quadratic energies: deterministic, float64, no Monte Carlo.
+
+    Lines: whether a step is linear in state and noise (if not, nothing more can be said exactly); gradients a step as
+    counted and as declared; the largest stable step; the temperature it samples as the step goes to 0; the order of its
+    stationary bias; which of positions, momenta, and both jointly, it samples exactly at finite steps; that coordinates
+    do not share noise; and, for information, the configurational and kinetic temperature at a quarter, half and three
+    quarters of the stability limit. `.passed` says whether every declaration holds; `.require()` raises if not.
+
+    The integrator's own step size, temperature, friction and mass are used; they must be plain numbers.
+    """
+    check_integrator(integrator)
+    for name, _, leaf in named_leaves(integrator, is_mark):
+        if is_mark(leaf) or callable(leaf) or np.size(leaf) != 1:
+            raise ValueError(f"certify takes an integrator of plain numbers; {name} is {leaf!r}")
+    lines = {"gradients a step": _count(integrator)}
+    title = f"certificate of {getattr(integrator, 'scheme', type(integrator).__name__)}: exact, on quadratic energies"
+    try:
+        _map(integrator, 1e-3)
+    except NotLinear as error:
+        lines["linear"] = Line("no", "yes", passed=False, note=str(error))
+        return Verdict(title, lines)
+    lines["linear"] = Line("yes", "yes")
+    limit = _stability(integrator)
+    if limit is None:
+        lines["stable"] = Line("never", "for small steps", passed=False)
+        return Verdict(title, lines)
+    scale = "hω" if integrator.has_momentum else "μhk"
+    natural = _natural(integrator, limit)
+    shown = float(f"{natural:.9g}") if np.isfinite(natural) else "unbounded"
+    lines[f"stable below {scale}"] = Line(shown, "")
+    if integrator.temperature is None or not float(integrator.temperature) > 0 or integrator.noise == (0, 0, 0, 0):
+        return Verdict(title + "; no bath, hence no stationary law", lines)
+    reach = limit if np.isfinite(limit) else 4.0 / float(integrator.step_size) ** 2
+    power = 2 if integrator.has_momentum else 1  # k ~ (hω)², or μhk
+    probes = {f: _reading(integrator, reach * f**power) for f in FRACTIONS}
+    lines |= _temperature_and_order(integrator, reach)
+    lines |= _exactness(integrator, probes)
+    lines["coordinates share no noise"] = _independence(integrator, reach)
+    for fraction, reading in probes.items():
+        place = f"{scale} = {_natural(integrator, reach * fraction**power):.3g}"
+        lines[f"configurational T/bath at {place}"] = Line(reading.positions, 1.0, step_bias=reading.positions - 1)
+        if integrator.has_momentum:
+            lines[f"kinetic T/bath at {place}"] = Line(reading.momenta, 1.0, step_bias=reading.momenta - 1)
+    return Verdict(title, lines)
+
+
+def _map(integrator: Integrator, stiffness: float) -> LinearMap:
+    return linear_map(integrator, Quadratic(matrix=np.array([[stiffness]])), jnp.zeros(1))
+
+
+def _count(integrator: Integrator) -> Line:
+    """Gradients asked for while a step is traced, against the declared number."""
+    asked = 0
+
+    @pytree
+    class Counting(Potential):
+        def __call__(self, position: Any) -> jax.Array:
+            return jnp.sum(position**2) / 2
+
+        def value_and_gradient(self, position: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return super(Counting, self).value_and_gradient(position)
+
+    zero = jnp.zeros(1)
+    noise = lambda spec: Noise((zero,) * spec.normals, jnp.zeros(spec.scalars), jnp.full(spec.uniforms, 0.5),  # noqa: E731
+                               jnp.zeros(spec.words, jnp.uint32))  # fmt: skip
+    state = integrator.init(Counting(), zero, noise(integrator.init_noise))
+    asked = 0
+    jax.eval_shape(integrator.step, Counting(), state, noise(integrator.noise))
+    return Line(float(asked), float(integrator.gradients), passed=asked == integrator.gradients)
+
+
+def _stability(integrator: Integrator) -> float | None:
+    """The largest stable stiffness at the integrator's step; None if no small stiffness is stable."""
+    stable: Callable[[float], bool] = lambda k: _map(integrator, k).radius < 1 + 1e-9  # noqa: E731
+    unit = 1 / float(integrator.step_size or 1.0) ** 2
+    low = unit * 1e-4
+    if not stable(low):
+        return None
+    high = low
+    while stable(high):
+        low, high = high, 4 * high
+        if high > unit * 1e12:
+            return np.inf
+    for _ in range(50):
+        middle = np.sqrt(low * high)
+        low, high = (middle, high) if stable(middle) else (low, middle)
+    return low
+
+
+def _natural(integrator: Integrator, stiffness: float) -> float:
+    """A stiffness as hω = h√(k/m), or as μhk = the relative change of x in a step without noise at small k."""
+    if not np.isfinite(stiffness):
+        return np.inf
+    if integrator.has_momentum:
+        return float(integrator.step_size) * np.sqrt(stiffness / _mass(integrator))
+    small = 1e-6 * stiffness
+    return (1 - _map(integrator, small).radius) / small * stiffness
+
+
+def _mass(integrator: Integrator) -> float:
+    """The mass, from the kinetic energy of a momentum of 1."""
+    with jax.enable_x64(True):
+        quadratic = Quadratic(matrix=np.eye(1))
+        state = integrator.init(quadratic, jnp.zeros(1), Noise((jnp.ones(1),) * integrator.init_noise.normals))
+        p = float(jnp.sum(jnp.asarray(integrator.momentum(state))))
+        return p**2 / 2 / float(jnp.asarray(integrator.kinetic_energy(state)))
+
+
+def _reading(integrator: Integrator, stiffness: float) -> Reading:
+    step, temperature = _map(integrator, stiffness), float(integrator.temperature)
+    covariance = step.stationary()[1]
+    x = float((step.position @ covariance @ step.position.T)[0, 0])
+    if step.momentum is None:
+        return Reading(stiffness * x / temperature, np.nan, np.nan)
+    mass = _mass(integrator)
+    p = float((step.momentum @ covariance @ step.momentum.T)[0, 0])
+    xp = float((step.position @ covariance @ step.momentum.T)[0, 0])
+    return Reading(stiffness * x / temperature, p / mass / temperature, xp * np.sqrt(stiffness / mass) / temperature)
+
+
+def _temperature_and_order(integrator: Integrator, reach: float) -> dict[str, Line]:
+    """What is sampled as the step goes to 0, at a fixed stiffness and friction; and how fast that is approached."""
+    h = float(integrator.step_size)
+    stiffness = reach * (0.2**2 if integrator.has_momentum else 0.2)
+    at = [_reading(dataclasses.replace(integrator, step_size=h * s), stiffness).positions for s in (1 / 4, 1 / 8, 1 / 16)]
+    bias = [b - 1 for b in at]
+    declared = integrator.stationary_order
+    if abs(bias[-1]) < EXACT:
+        found, order, ok = at[-1], "exact here", declared is not None
+    else:
+        order = float(np.log2((at[0] - at[1]) / (at[1] - at[2])))
+        p = max(1, round(order))
+        found = at[2] + (at[2] - at[1]) / (2.0**p - 1)
+        ok = declared is not None and abs(order - declared) < 0.3
+    right = abs(found - 1) < 0.02 * max(abs(bias[0]), 1e-6) + 1e-4
+    return {
+        "T sampled/bath as h → 0": Line(found, 1.0, passed=bool(right)),
+        "stationary order": Line(order, "none" if declared is None else float(declared), passed=ok),
+    }
+
+
+def _exactness(integrator: Integrator, probes: dict[float, Reading]) -> dict[str, Line]:
+    """What is sampled exactly at every probe, against what is declared."""
+    near = lambda value, target: all(abs(getattr(r, value) - target) < EXACT for r in probes.values())  # noqa: E731
+    found = {"positions": near("positions", 1.0)}
+    if integrator.has_momentum:
+        found["momenta"] = near("momenta", 1.0)
+        found["jointly"] = found["positions"] and found["momenta"] and near("correlation", 0.0)
+    lines = {}
+    for what, holds in found.items():
+        declared = what in integrator.exact
+        note = "" if holds == declared else "declared, but not so" if declared else "better than declared"
+        lines[f"exact for {what}"] = Line("yes" if holds else "no", "yes" if declared else "no",
+                                          passed=holds or not declared, note=note)  # fmt: skip
+    return lines
+
+
+def _independence(integrator: Integrator, reach: float) -> Line:
+    """Two coupled coordinates must behave as their two normal modes do alone: else noise or force is mixed."""
+    k = np.array([0.3, 0.1]) * reach
+    turn = np.array([[0.8, -0.6], [0.6, 0.8]])
+    step = linear_map(integrator, Quadratic(matrix=turn @ np.diag(k) @ turn.T), jnp.zeros(2))
+    together = turn.T @ step.of_position()[1] @ turn
+    alone = np.diag([_reading(integrator, k_i).positions * float(integrator.temperature) / k_i for k_i in k])
+    worst = float(np.abs(together - alone).max() / np.abs(alone).max())
+    return Line("yes" if worst < EXACT else f"no ({worst:.2g})", "yes", passed=worst < EXACT)

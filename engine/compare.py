@@ -1,0 +1,244 @@
+"""A run against what is exact: measured, exact, error, z, and the bias that this step size must have."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from scipy import special
+
+from .configuration import evaluate
+from .equilibrium import Solvable
+from .law import Law, NoLaw, predict, thermometer
+from .marks import Each, Sweep, is_mark
+from .observables import Mean, VirialTemperature
+from .observables.statistics import Moments, normal_score
+from .pytree import is_configuration, named_leaves
+from .run import Run
+from .simulate import simulate
+from .verdict import Line, Verdict
+
+APART = 4  # numbers of a quantity that get lines of their own
+P_VALUE = 1e-5  # of a line: one false alarm in 100,000 lines that are right
+
+
+class Quantity(NamedTuple):
+    """A number, or an array of numbers, that a run measured and theory knows."""
+
+    name: str
+    observable: int
+    statistic: Callable[[Moments], np.ndarray]  # sums (component, rung, ...) -> (component', rung, ...)
+    exact: np.ndarray  # (component',)
+    exact_error: np.ndarray | float
+    of_law: Callable[[Law], Any] | None  # the same quantity under the law at finite step
+    local: bool = False  # a thermometer: it agrees wherever particles are in local equilibrium
+
+
+def compare(
+    run: Run,
+    *,
+    exact: dict[str, Any] | None = None,
+    step_bias: dict[str, Any] | None = None,
+    after: int | None = None,
+    p_value: float = P_VALUE,
+    tolerance: float = 0.0,
+) -> Verdict:
+    """Hold a run against its exact equilibrium, or against `exact` values of your own.
+
+    A line passes when |measured - exact - step bias| is within `tolerance` plus what its error allows at `p_value`
+    (Student's t). The step bias is what the scheme must show at this step: from its exact discrete law, a transfer
+    matrix, or, where neither applies, a second run at half the step. Arrays of more than four numbers make one line, of
+    the worst of them, at the p-value divided by how many there are. A ladder gives every rung its lines.
+
+    exact: for any `Mean` in the run, by its name in the tree: the mean, or under "name.variance" the variance; a value,
+    or a pair (value, its own standard error). step_bias: under the same names; 0 if not given. after: the step after
+    which observations count; the second half of the run if not given.
+
+    Raises ValueError where there is no equilibrium to compare with: no `Solvable` potential, temperature 0, a schedule
+    that still changes, values that differ between particles.
+    """
+    if not 0 < p_value < 1:
+        raise ValueError(f"p_value must be between 0 and 1; got {p_value}")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must not be negative; got {tolerance}")
+    after = run.second_half() if after is None else after
+    lines: dict[str, Line] = {}
+    method, flags = "given", []
+    for rung in range(run.rungs or 1):
+        suffix = ""
+        if exact is not None:
+            quantities = list(_given(run, exact, rung))
+            biases = {name: np.ravel(value) for name, value in (step_bias or {}).items()}
+            bias_of = lambda q, biases=biases: (biases.get(q.name, np.zeros(1)), 0.0)  # noqa: E731
+            suffix = f" [{rung}]" if run.ladder else ""
+        else:
+            potential, integrator = realised(run, rung, after)
+            quantities = list(_known(run, potential, integrator))
+            suffix = f" [T = {float(integrator.temperature):g}]" if run.ladder else ""
+            method, bias_of = _biases(run, potential, integrator, quantities, rung, after)
+        local, wrong = [], []
+        for quantity in quantities:
+            new = _lines(run, quantity, rung, after, *bias_of(quantity), p_value, tolerance)
+            lines |= {name + suffix: line for name, line in new.items()}
+            passed = [(name + suffix, line.passed) for name, line in new.items()]
+            local += [ok for _, ok in passed if quantity.local]
+            wrong += [name for name, ok in passed if not ok and not quantity.local]
+        if local and all(local) and wrong:
+            flags.append(f"not in equilibrium though every thermometer agrees: {', '.join(wrong)}: trapped, or too short")
+    for name, result in run.named_results(after):
+        flags += [f"{name}: {flag}" for flag in getattr(result, "flags", ())]
+    rule = f" (steps {after + 1} to {run.step}; p-value {p_value:g} a line; step bias: {method})"
+    return Verdict(_title(run), lines, tuple(dict.fromkeys(flags)), rule)
+
+
+def realised(run: Run, rung: int, after: int) -> tuple[Solvable, Any]:
+    """The potential and integrator of a rung with plain numbers: what their schedules were from `after` on."""
+
+    def number(name: str, leaf: Any) -> Any:
+        if isinstance(leaf, Each):
+            raise ValueError(f"{name} differs between particles (each): there is no one equilibrium to compare with")
+        if isinstance(leaf, Sweep):
+            return leaf.values[rung]
+        if callable(leaf):
+            window = max(1, run.step - after)
+            sample = np.unique(np.linspace(after, after + window - 1, min(window, 33)).astype(int))
+            values = [np.asarray(evaluate([(name, "", leaf)], int(s), 1, 1, np.float32)[0])[0] for s in sample]
+            if np.ptp(values) > 1e-6 * np.abs(values).max():
+                raise ValueError(f"{name} still changes after step {after}: there is no one equilibrium to compare with")
+            return float(values[-1])
+        return leaf
+
+    leaves = [number(name, leaf) for name, _, leaf in named_leaves((run.potential, run.integrator), is_mark)]
+    treedef = jax.tree.structure((run.potential, run.integrator), is_leaf=is_mark)
+    potential, integrator = jax.tree.unflatten(treedef, leaves)
+    if not isinstance(potential, Solvable):
+        raise ValueError(
+            f"{type(potential).__name__} knows no equilibrium; compare takes a Solvable potential, or exact={{name: value}}"
+        )
+    if integrator.temperature is None or not float(integrator.temperature) > 0:
+        raise ValueError(f"{type(integrator).__name__} runs at temperature 0: there is no equilibrium to compare with")
+    return potential, integrator
+
+
+def _means(run: Run) -> Iterator[tuple[int, str, Mean]]:
+    for i, (name, observable) in enumerate(run.named_observables()):
+        if isinstance(observable, Mean):
+            yield i, name, observable
+
+
+def _known(run: Run, potential: Solvable, integrator: Any) -> Iterator[Quantity]:
+    """What the equilibrium knows of what was measured."""
+    temperature = float(integrator.temperature)
+    state = potential.equilibrium(temperature, like=run.position)
+    found = False
+    for i, name, observable in _means(run):
+        measure = observable.measure
+        variance = observable.variance_of
+        if measure.exact_at == "potential_energy":
+            yield Quantity("mean_energy", i, observable.mean_of, np.array([state.mean_energy]), 0.0, lambda l: l.energy)
+            capacity = lambda m, v=variance: v(m) / temperature**2  # noqa: E731
+            yield Quantity("heat_capacity", i, capacity, np.array([state.heat_capacity]), 0.0,
+                           lambda l: l.energy_variance / temperature**2)  # fmt: skip
+        elif measure.exact_at:
+            reading = lambda l, m=measure: thermometer(l, m)  # noqa: E731
+            yield Quantity(name, i, observable.mean_of, np.array([temperature]), 0.0, reading, local=True)
+        elif measure.name == "position":
+            yield Quantity("position", i, observable.mean_of, state.mean, 0.0, lambda l: l.position)
+            spread = np.diag(state.covariance)
+            yield Quantity("position.variance", i, variance, spread, 0.0, lambda l: l.position_variance)
+        else:
+            continue
+        found = True
+    if not found:
+        raise ValueError("the run measured nothing that an equilibrium knows; give no observables to measure the standard ones")
+
+
+def _given(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
+    """What the user knows of what was measured."""
+    places = {name: (i, observable) for i, name, observable in _means(run)}
+    for name, value in exact.items():
+        base, _, what = name.rpartition(".") if name.endswith(".variance") and name not in places else (name, "", "")
+        if base not in places:
+            raise ValueError(f"exact names {name!r}; the run has means of {sorted(places)} (add .variance for variances)")
+        value, error = value if isinstance(value, tuple) else (value, 0.0)
+        value, error = (np.asarray(a, float) for a in (value, error))
+        if run.ladder and value.ndim and len(value) == run.rungs:
+            value, error = value[rung], error[rung] if error.ndim else error
+        i, observable = places[base]
+        statistic = observable.variance_of if what else observable.mean_of
+        yield Quantity(name, i, statistic, value.ravel(), error.ravel() if error.ndim else float(error), None)
+
+
+def _biases(run: Run, potential: Solvable, integrator: Any, quantities: list, rung: int, after: int) -> tuple:
+    """(method, function from a quantity to its predicted bias and the error of that)."""
+    origins = [o.measure.origin for _, _, o in _means(run) if isinstance(o.measure, VirialTemperature)]
+    try:
+        law = predict(integrator, potential, run.position, origin=origins[0] if origins else 0.0)
+        return law.method, lambda q: (np.ravel(q.of_law(law)) - q.exact, 0.0)
+    except NoLaw:
+        order = integrator.stationary_order
+        if order is None:
+            raise ValueError(f"{type(integrator).__name__} declares no stationary law to compare with") from None
+    half = simulate(dataclasses.replace(run, records=run.records), integrator=halved(run.integrator), steps=0)
+    half = simulate(half, steps=2 * (run.step - after), observables=run.measured, progress=False)
+    factor = 2.0**order / (2.0**order - 1)
+
+    def bias(q: Quantity) -> tuple[np.ndarray, np.ndarray]:
+        (coarse, _, _), (fine, error, _) = (_estimate(r, q, rung, a) for r, a in ((run, after), (half, run.step)))
+        return factor * (coarse - fine), factor * error
+
+    return "a second run at half the step", bias
+
+
+def halved(integrator: Any) -> Any:
+    """The integrator at half its step size, marks and schedules kept."""
+    h = integrator.step_size
+    if isinstance(h, Sweep):
+        half: Any = Sweep(np.asarray(h.values) / 2, shared_noise=h.shared_noise)
+    else:
+        half = (lambda step: h(step) / 2) if callable(h) else h / 2
+    assert is_configuration(integrator)
+    return dataclasses.replace(integrator, step_size=half)
+
+
+def _estimate(run: Run, quantity: Quantity, rung: int, after: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """A quantity's value and error (component,), and degrees of freedom, in one rung."""
+    observable = run.named_observables()[quantity.observable][1]
+    assert isinstance(observable, Mean)
+    _, sums = run.records[quantity.observable].after(after)
+    if sums is None:
+        raise ValueError(f"no observation after step {after}: run longer, or give an earlier `after`")
+    sums = jax.tree.map(lambda a: a[..., rung : rung + 1, :], sums)
+    estimate = observable.estimate(quantity.statistic, sums, run.settings[quantity.observable].unit)
+    return estimate.value[:, 0], estimate.error[:, 0], estimate.dof
+
+
+def _lines(
+    run: Run, quantity: Quantity, rung: int, after: int, bias: Any, bias_error: Any, p_value: float, tolerance: float
+) -> dict[str, Line]:
+    """A line for each number of a quantity, or one for the worst of many."""
+    value, error, dof = _estimate(run, quantity, rung, after)
+    if quantity.exact.shape not in (value.shape, (1,)):
+        raise ValueError(f"{quantity.name}: exact has {quantity.exact.size} numbers, the run measured {value.size}")
+    exact, bias, bias_error, exact_error = (
+        np.broadcast_to(a, value.shape) for a in (quantity.exact, bias, bias_error, quantity.exact_error)
+    )
+    error = np.sqrt(error**2 + bias_error**2 + exact_error**2)
+    difference = value - exact - bias
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = normal_score(np.where(difference == 0, 0.0, difference / error), dof)
+    tests = value.size if value.size > APART else 1
+    threshold = special.stdtrit(dof, 1 - p_value / 2 / tests) if dof > 0 else np.nan
+    passed = np.abs(difference) <= threshold * error + tolerance
+    line = lambda i: Line(*(float(a[i]) for a in (value, exact, error, z, bias)), passed=bool(passed[i]))  # noqa: E731
+    if value.size <= APART:
+        return {quantity.name if value.size == 1 else f"{quantity.name}[{i}]": line(i) for i in range(value.size)}
+    worst = int(np.argmax(np.where(np.isnan(z), np.inf, np.abs(z))))
+    return {quantity.name: line(worst)._replace(passed=bool(passed.all()), note=f"worst of {value.size}: [{worst}]")}
+
+
+def _title(run: Run) -> str:
+    name = getattr(run.integrator, "scheme", type(run.integrator).__name__)
+    unit = {setting.unit for setting in run.settings}
+    return f"{name} on {type(run.potential).__name__}, {run.particles:,} particles, errors from {', '.join(sorted(unit))}"

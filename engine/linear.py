@@ -1,0 +1,106 @@
+"""What a scheme does on a quadratic energy, exactly: a linear map of (state, noise), and its stationary law.
+
+    s' = A s + B ξ,     Σ = A Σ Aᵀ + B Bᵀ
+
+solved in float64 whatever the precision of the process; no Monte Carlo. Transients are exact too:
+m_n = Aⁿ m_0 and S_n = Σ + Aⁿ (S_0 - Σ) Aⁿᵀ.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from scipy.linalg import solve_discrete_lyapunov
+
+from .protocols import Integrator, Noise, Potential
+from .pytree import pytree, ravel, upcast
+
+LINEAR = 1e-9  # relative departure from linearity that is still rounding
+
+
+class LinearMap(NamedTuple):
+    """One step on a quadratic energy: matrices over the ravelled state, and where the position and momentum lie there."""
+
+    drift: np.ndarray  # A, (s, s)
+    noise: np.ndarray  # B, (s, draws)
+    constant: np.ndarray  # (s,): zero for a centred energy
+    position: np.ndarray  # (d, s): the rows that pick the position out of a state
+    momentum: np.ndarray | None  # (d, s)
+
+    @property
+    def radius(self) -> float:
+        """Spectral radius of A; the scheme is stable below 1. Rate of relaxation: -ln(radius)/h."""
+        return float(np.abs(np.linalg.eigvals(self.drift)).max())
+
+    def stationary(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (s,) and covariance (s, s) of the stationary law; raises ValueError where there is none."""
+        if not self.radius < 1 - 1e-13:
+            raise ValueError(f"no stationary law: the spectral radius of a step is {self.radius:.6g}, not below 1")
+        mean = np.linalg.solve(np.eye(len(self.drift)) - self.drift, self.constant)
+        return mean, solve_discrete_lyapunov(self.drift, self.noise @ self.noise.T)
+
+    def of_position(self) -> tuple[np.ndarray, np.ndarray]:
+        """Stationary mean (d,) and covariance (d, d) of the position."""
+        mean, covariance = self.stationary()
+        return self.position @ mean, self.position @ covariance @ self.position.T
+
+
+class NotLinear(ValueError):
+    """The step is no linear map of state and noise on a quadratic energy: another method is needed."""
+
+
+def linear_map(integrator: Integrator, potential: Potential, position: Any) -> LinearMap:
+    """The linear map of one step on a quadratic energy, at step 0's numbers; position: the shapes of one particle.
+
+    Raises `NotLinear` if the step is adaptive, Metropolised, takes uniforms, or the energy is not quadratic.
+    """
+    if integrator.noise.uniforms or integrator.noise.words or integrator.init_noise.normals > 2:
+        raise NotLinear(f"{type(integrator).__name__} takes uniform noise: no linear map")
+    with jax.enable_x64(True):
+        origin = jax.tree.map(lambda a: np.zeros(np.shape(a)), position)
+        drift, noise, constant, probes, position, momentum = jax.tree.map(
+            np.asarray, _matrices(upcast(integrator), upcast(potential), origin)
+        )
+    for s, xi, there in probes:  # a linear map is the same seen from anywhere
+        expected = drift @ s + noise @ xi + constant
+        if not np.allclose(there, expected, rtol=LINEAR, atol=LINEAR * (1 + np.abs(expected).max())):
+            raise NotLinear(f"a step of {type(integrator).__name__} is not linear on {type(potential).__name__}")
+    return LinearMap(drift, noise, constant, position, momentum)
+
+
+@jax.jit
+def _matrices(integrator: Integrator, potential: Potential, origin: Any) -> tuple:
+    """Jacobians of a step at zero, its value there, steps from two other places, and how to read a state."""
+    x, unravel_position = ravel_pytree(origin)
+    first = Noise(tuple(origin for _ in range(integrator.init_noise.normals)))
+    state, unravel = ravel_pytree(integrator.init(potential, origin, first))
+    spec = integrator.noise
+    draws = spec.normals * x.size + spec.scalars
+
+    def step(s: jax.Array, xi: jax.Array) -> jax.Array:
+        normals = tuple(unravel_position(xi[i * x.size : (i + 1) * x.size]) for i in range(spec.normals))
+        return ravel_pytree(integrator.step(potential, unravel(s), Noise(normals, xi[spec.normals * x.size :])))[0]
+
+    read = lambda part: jax.jacfwd(lambda s: ravel_pytree(part(unravel(s)))[0])(state)  # noqa: E731
+    zero, silent = jnp.zeros_like(state), jnp.zeros(draws)
+    places = [tuple(jnp.cos(jnp.arange(1.0, n + 1) * k + 0.3 * k) for n in (state.size, draws)) for k in (1, 2)]
+    return (
+        *jax.jacfwd(step, argnums=(0, 1))(zero, silent),
+        step(zero, silent),
+        [(s, xi, step(s, xi)) for s, xi in places],
+        read(lambda s: s.position),
+        read(integrator.momentum) if integrator.has_momentum else None,
+    )
+
+
+@pytree
+class Quadratic(Potential):
+    """x·Kx/2 for a matrix K: the probe of linear schemes."""
+
+    matrix: Any
+
+    def __call__(self, position: Any) -> jax.Array:
+        x = ravel(position)
+        return jnp.vdot(x, self.matrix @ x) / 2

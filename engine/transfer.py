@@ -1,0 +1,150 @@
+"""Exact stationary averages of a scheme at finite step in one nonlinear coordinate, by its transfer matrix.
+
+The step's Markov operator P is projected on polynomials in x, orthonormal under the Gibbs density, times Hermite
+polynomials in the one Gaussian that `init` takes (a momentum in units of √(mT), a stored normal). Noise is integrated by
+Gauss and Hermite, positions by the trapezoid rule. The left null vector of P - 1 holds the stationary averages of the
+basis, hence of everything. Two resolutions give the error. Deterministic, float64.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from .protocols import Integrator, Noise, Potential
+from .pytree import upcast
+
+NODES, NODES_XI = 200, 18  # of x, of the Gaussian
+DEEPEST = 36.0  # nodes with energies this many T above the minimum are left out: their weight is 2e-16
+LADDER = ((16, 6), (24, 8), (32, 10), (44, 12))  # polynomials in x and in the Gaussian, until two agree
+HERMITE = {1: 14, 2: 8}  # nodes for each normal of a step
+
+
+class NoTransfer(ValueError):
+    """The scheme or the energy is not of the kind that a transfer matrix in one coordinate describes."""
+
+
+class Stationary(NamedTuple):
+    """Stationary averages: values in the order of the functions asked for, and the change at the last refinement."""
+
+    values: np.ndarray
+    error: float
+
+
+def stationary_averages(
+    integrator: Integrator, potential: Potential, functions: Callable, *, mean: float, deviation: float, accuracy: float
+) -> Stationary:
+    """Stationary averages of `functions(potential, integrator, state) -> (k,)` for a particle of one coordinate.
+
+    mean, deviation: of the Gibbs density, to place the nodes. accuracy: relative, at which refinement stops.
+    Raises `NoTransfer` if the averages do not settle, or the scheme takes more than two normals a step.
+    """
+    spec, first = integrator.noise, integrator.init_noise
+    if spec.normals not in HERMITE or spec[1:] != (0, 0, 0) or first.normals > 1 or first[1:] != (0, 0, 0):
+        raise NoTransfer(f"{type(integrator).__name__} needs {spec} a step; a transfer matrix takes one or two normals")
+    with jax.enable_x64(True):
+        integrator, potential = upcast(integrator), upcast(potential)
+        temperature = float(integrator.temperature)
+        x, weight = _gibbs_nodes(potential, temperature, mean, deviation)
+        xi, xi_weight = _gauss_hermite(NODES_XI if first.normals else 1)
+        noise, noise_weight = _grid(HERMITE[spec.normals], spec.normals)
+        starts = tuple(a.ravel() for a in np.meshgrid(x, xi, indexing="ij"))
+        stepped, stepped_xi, measured = (np.asarray(a) for a in _map(integrator, potential, *starts, noise, functions))
+        most, most_xi = LADDER[-1]
+        of_x = _recurrence(x, weight, most)
+        of_xi = [(0.0, float(np.sqrt(k)), float(np.sqrt(k + 1))) for k in range(most_xi)]
+        before = _evaluate(of_x, starts[0]), _evaluate(of_xi, starts[1])  # (basis, start)
+        after = _evaluate(of_x, stepped) * noise_weight, _evaluate(of_xi, stepped_xi)  # (basis, start, noise)
+        weights = np.outer(weight, xi_weight).ravel()
+        old: np.ndarray | None = None
+        for size, size_xi in LADDER:
+            size_xi = size_xi if first.normals else 1
+            new = _averages([b[:n] for b, n in zip(before, (size, size_xi), strict=True)],
+                            [a[:n] for a, n in zip(after, (size, size_xi), strict=True)], weights, measured)  # fmt: skip
+            if old is not None:
+                change = float(np.max(np.abs(new - old) / (np.abs(new) + np.abs(new).mean())))
+                if change < accuracy:
+                    return Stationary(new, change)
+            old = new
+    raise NoTransfer(f"the averages of {type(integrator).__name__} did not settle: the step may be too large for a law")
+
+
+def _averages(before: list, after: list, weights: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """Stationary averages of what was measured at the starts, in a basis of products."""
+    basis = (before[0][:, None] * before[1][None]).reshape(-1, len(weights)) * weights
+    moved = np.matmul(after[0].transpose(1, 0, 2), after[1].transpose(1, 2, 0))  # (start, in x, in the Gaussian)
+    transfer = basis @ moved.reshape(len(weights), -1)  # <basis_k, P basis_l>
+    law = np.linalg.solve(transfer[1:, 1:].T - np.eye(len(transfer) - 1), -transfer[0, 1:])
+    return np.concatenate([[1.0], law]) @ (basis @ measured)
+
+
+def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviation: float) -> tuple:
+    """Uniform nodes over the part of the line that matters, and their Gibbs weights."""
+    energy = jax.jit(jax.vmap(lambda x: potential(x[None])))
+    wide = np.linspace(mean - 40 * deviation, mean + 40 * deviation, 16001)
+    u = np.asarray(energy(wide))
+    inside = wide[(u - u.min()) < DEEPEST * temperature]
+    x = np.linspace(inside[0], inside[-1], NODES)
+    u = np.asarray(energy(x))
+    weight = np.exp(-(u - u.min()) / temperature)
+    return x, weight / weight.sum()
+
+
+def _recurrence(x: np.ndarray, weight: np.ndarray, count: int) -> list[tuple[float, float, float]]:
+    """Coefficients of the three-term recurrence of the polynomials orthonormal on the nodes (Stieltjes)."""
+    before, now, low, coefficients = np.zeros_like(x), np.ones_like(x), 0.0, []
+    for _ in range(count):
+        centre = float(np.sum(weight * x * now * now))
+        after = (x - centre) * now - low * before
+        high = float(np.sqrt(np.sum(weight * after * after)))
+        coefficients.append((centre, low, high))
+        before, now, low = now, after / high, high
+    return coefficients
+
+
+def _evaluate(coefficients: list, x: np.ndarray) -> np.ndarray:
+    """All polynomials of a recurrence at points: (count, *x.shape)."""
+    rows, before, now = [], np.zeros_like(x), np.ones_like(x)
+    for centre, low, high in coefficients:
+        rows.append(now)
+        before, now = now, ((x - centre) * now - low * before) / high
+    return np.stack(rows)
+
+
+@functools.partial(jax.jit, static_argnames=("functions",))
+def _map(integrator: Integrator, potential: Potential, x: Any, xi: Any, grid: Any, functions: Callable) -> Any:
+    """One step from every start under every noise, and what is measured at the starts."""
+    takes = integrator.init_noise.normals
+
+    def state_at(x: Any, xi: Any) -> Any:
+        return integrator.init(potential, x[None], Noise((xi[None],) * takes))
+
+    def step(x: Any, xi: Any, noise: Any) -> Any:
+        new = integrator.step(potential, state_at(x, xi), Noise(tuple(n[None] for n in noise)))
+        y = new.position[0]
+        if not takes:
+            return y, jnp.zeros(())
+        # the state depends on the init's normal linearly: invert that
+        flat, base, one = (ravel_pytree(s)[0] for s in (new, state_at(y, jnp.zeros(())), state_at(y, jnp.ones(()))))
+        return y, jnp.vdot(one - base, flat - base) / jnp.vdot(one - base, one - base)
+
+    everywhere = jax.vmap(jax.vmap(step, in_axes=(None, None, 0)), in_axes=(0, 0, None))
+    measure = jax.vmap(lambda x, xi: functions(potential, integrator, state_at(x, xi)))
+    return *everywhere(x, xi, grid), measure(x, xi)
+
+
+def _grid(count: int, normals: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes (points, normals) and weights (points,) for several standard normals."""
+    nodes, weights = _gauss_hermite(count)
+    mesh, masses = (np.meshgrid(*[a] * normals, indexing="ij") for a in (nodes, weights))
+    return np.stack(mesh, -1).reshape(-1, normals), np.prod(np.stack(masses, -1).reshape(-1, normals), axis=-1)
+
+
+def _gauss_hermite(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights for a standard normal."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(count)
+    return nodes, weights / weights.sum()
