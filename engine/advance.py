@@ -10,7 +10,7 @@ import numpy as np
 from .block import Program, Window, evolve_tile
 from .configuration import STEP, configure
 from .layout import Layout, block_length
-from .noise import key_words
+from .noise import key_words, stream_keys
 from .protocols import as_potential
 from .pytree import size_of
 
@@ -57,7 +57,9 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
     scheduled = lambda i: [jnp.asarray(f(base + i), dtype) for _, _, f in config.schedules]  # noqa: E731
     inside = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, 0, layout.axis), tree)  # noqa: E731
     outside = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, layout.axis, 0), tree)  # noqa: E731
-    key = jnp.asarray(key_words(key))
+    keys = stream_keys(key_words(key))
     return outside(
-        evolve_tile(program, config.shared, inside(config.particle), scheduled, inside(state), key, at, jnp.int32(0))[0]
+        evolve_tile(program, config.shared, inside(config.particle), scheduled, inside(state), keys, at, jnp.int32(0))[
+            0
+        ]
     )

@@ -96,7 +96,7 @@ def select(pairs: jax.Array, q: Any, slot: int, even: bool) -> jax.Array:
     return jnp.where(q % 2 == 0, lax.real(pair), lax.imag(pair))
 
 
-def draw(program: Program, key: Any, at: Window, j: Any, ids: jax.Array) -> tuple:
+def draw(program: Program, keys: dict, at: Window, j: Any, ids: jax.Array) -> tuple:
     """All noise of the j-th block of steps for the particles `ids`; leading axes are pairs or steps."""
     layout, spec, k = program.layout, program.noise, program.layout.steps
     across = (lambda c: (ids[None, :], c[:, None])) if layout.last else (lambda c: (ids[:, None], c[None, :]))
@@ -107,21 +107,21 @@ def draw(program: Program, key: Any, at: Window, j: Any, ids: jax.Array) -> tupl
     gaussians = scalars = open_ones = words = None
     if spec.normals:
         start = advance_counter(at.pairs, offset(pairs))
-        gaussians = normals(key, Stream.NORMALS, start, pairs, *across(index(program.size)), program.dtype)
+        gaussians = normals(keys[Stream.NORMALS], start, pairs, *across(index(program.size)), program.dtype)
     if spec.scalars:
         count = k * spec.scalars // 2
         start = advance_counter(at.scalars, offset(count))
-        scalars = normals(key, Stream.SCALARS, start, count, ids, jnp.zeros_like(ids), program.dtype)
+        scalars = normals(keys[Stream.SCALARS], start, count, ids, jnp.zeros_like(ids), program.dtype)
     start = advance_counter(at.step, offset(k))
     if spec.uniforms:
-        raw = blocks(key, Stream.UNIFORMS, start, k, *across(index(spec.uniforms)))[0]
+        raw = blocks(keys[Stream.UNIFORMS], start, k, *across(index(spec.uniforms)))[0]
         open_ones = uniforms(raw, jnp.dtype(program.dtype).type)
     if spec.words:
-        words = blocks(key, Stream.WORDS, start, k, *across(index(spec.words)))[0]
-    return gaussians, scalars, open_ones, words, _chances(program, key, at, j, ids, across)
+        words = blocks(keys[Stream.WORDS], start, k, *across(index(spec.words)))[0]
+    return gaussians, scalars, open_ones, words, _chances(program, keys, at, j, ids, across)
 
 
-def _chances(program: Program, key: Any, at: Window, j: Any, ids: jax.Array, across: Any) -> tuple:
+def _chances(program: Program, keys: dict, at: Window, j: Any, ids: jax.Array, across: Any) -> tuple:
     """For each chance of the potential its words a step, (steps, ...), and its phase a step."""
     k, found, used = program.layout.steps, [], 0
     steps = j * k + lax.iota(jnp.int32, k)
@@ -132,7 +132,7 @@ def _chances(program: Program, key: Any, at: Window, j: Any, ids: jax.Array, acr
 
         def one(offset: Any, epoch: Any = epoch, particles: Any = particles, coordinates: Any = coordinates) -> Any:
             start = advance_counter(epoch, offset.astype(jnp.uint32))
-            return blocks(key, Stream.CHANCE, start, 1, particles, coordinates)[0][0]
+            return blocks(keys[Stream.CHANCE], start, 1, particles, coordinates)[0][0]
 
         found.append((jax.vmap(one)(since // chance.period), since % chance.period))
         used += chance.words
@@ -191,6 +191,15 @@ def observe_tile(program: Program, batch: Batch, ingredients: tuple, state: Any,
     return first.reduce(values.reshape(len(values), *shape), valid.reshape(shape))
 
 
+def row_shapes(program: Program, ingredients: tuple, state: Any) -> list:
+    """The shapes of each batch's row for a tile."""
+    valid = jax.ShapeDtypeStruct((program.layout.tile,), jnp.bool_)
+    return [
+        jax.eval_shape(lambda s, v, b=batch: observe_tile(program, b, ingredients, s, v), state, valid)
+        for batch in program.batches
+    ]
+
+
 def observables_of(program: Program, shared: list) -> tuple[Observable, ...]:
     """The observables alone; their numbers are never one a particle."""
     holes = [None] * len(program.recipe.kinds)
@@ -198,7 +207,7 @@ def observables_of(program: Program, shared: list) -> tuple[Observable, ...]:
 
 
 def evolve_tile(
-    program: Program, shared: list, particle: list, scheduled: Callable, state: Any, key: Any, at: Window, tile: Any
+    program: Program, shared: list, particle: list, scheduled: Callable, state: Any, keys: dict, at: Window, tile: Any
 ) -> tuple[Any, tuple, jax.Array]:
     """A tile through the window: its state, rows of each batch, and which particles are not finite.
 
@@ -207,11 +216,10 @@ def evolve_tile(
     layout = program.layout
     ids, valid, _ = layout.identify(tile)
     ingredients = lambda i: (shared, particle, scheduled(i))  # noqa: E731
-    rows = []
-    for batch in program.batches:
-        shape = jax.eval_shape(lambda batch=batch: observe_tile(program, batch, ingredients(at.low), state, valid))
-        # one row more than there is room for: observations that are not due land there
-        rows.append(jax.tree.map(lambda s, n=batch.capacity + 1: jnp.zeros((n, *s.shape), s.dtype), shape))
+    shapes = row_shapes(program, ingredients(at.low), state)
+    # one row more than there is room for: observations that are not due land there
+    empty = lambda batch: lambda s: jnp.zeros((batch.capacity + 1, *s.shape), s.dtype)  # noqa: E731
+    rows = [jax.tree.map(empty(batch), shape) for batch, shape in zip(program.batches, shapes, strict=True)]
 
     def step_until(stop: Any, i: Any, state: Any, noise: tuple, j: Any) -> Any:
         return lax.fori_loop(i, stop, lambda i, s: step_tile(program, ingredients(i), s, noise, i, j), state)
@@ -223,9 +231,9 @@ def evolve_tile(
         stop = functools.reduce(jnp.minimum, due, high)
         state = step_until(stop, i, state, noise, j)
         written = []
-        for old, (batch, phase) in zip(rows, pairs, strict=True):
+        for old, shape, (batch, phase) in zip(rows, shapes, pairs, strict=True):
             measure = functools.partial(observe_tile, program, batch, ingredients(stop - 1), state, valid)
-            nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(measure))
+            nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
             now = (phase + stop) % batch.every == 0
             row = lax.cond(now, measure, lambda nothing=nothing: nothing)
             place = jnp.where(now, (phase + stop) // batch.every - (phase + at.low) // batch.every - 1, batch.capacity)
@@ -235,7 +243,7 @@ def evolve_tile(
 
     def block(j: Any, carry: tuple) -> tuple:
         state, rows = carry
-        noise = draw(program, key, at, j, ids)
+        noise = draw(program, keys, at, j, ids)
         low, high = jnp.maximum(at.low, j * layout.steps), jnp.minimum(at.high, (j + 1) * layout.steps)
         if not rows:
             return step_until(high, low, state, noise, j), rows
@@ -255,7 +263,7 @@ def evolve_tile(
 
 
 def run_block(
-    program: Program, shared: list, particle: list, scheduled: list, state: Any, key: Any, at: Window
+    program: Program, shared: list, particle: list, scheduled: list, state: Any, keys: dict, at: Window
 ) -> tuple[Any, tuple, tuple, jax.Array]:
     """All tiles through the window, on all devices.
 
@@ -263,7 +271,7 @@ def run_block(
     packed; and which particles are not finite, packed.
     """
     compiled = _compiled(program.layout.last and jax.default_backend() == "cpu")
-    return compiled(program, shared, particle, scheduled, state, key, at)
+    return compiled(program, shared, particle, scheduled, state, keys, at)
 
 
 @functools.cache
@@ -273,18 +281,20 @@ def _compiled(elementwise: bool) -> Any:
 
 
 def _run_block(
-    program: Program, shared: list, particle: list, scheduled: list, state: Any, key: Any, at: Window
+    program: Program, shared: list, particle: list, scheduled: list, state: Any, keys: dict, at: Window
 ) -> tuple[Any, tuple, tuple, jax.Array]:
     layout = program.layout
     schedules = lambda i: [values[i - at.low] for values in scheduled]  # noqa: E731
 
     def on_device(particle: list, state: Any, first: Any) -> tuple:
         observables = observables_of(program, shared)
-        empty = _empty_rows(program, shared, particle, schedules, state, key, at)
+        one = jax.tree.map(lambda a: a[0], (particle, state))
+        shapes = row_shapes(program, (shared, one[0], schedules(at.low)), one[1])
+        empty = tuple(_all_rungs(program, *pair) for pair in zip(program.batches, shapes, strict=True))
 
         def tile(total: tuple, inputs: tuple) -> tuple:
             particle, state, index = inputs
-            state, rows, broken = evolve_tile(program, shared, particle, schedules, state, key, at, index)
+            state, rows, broken = evolve_tile(program, shared, particle, schedules, state, keys, at, index)
             rung = layout.identify(index)[2]
             kept, merged = [], []
             for batch, old, new in zip(program.batches, total, rows, strict=True):
@@ -305,17 +315,12 @@ def _run_block(
     )
 
 
-def _empty_rows(program: Program, shared: list, particle: list, scheduled: Callable, state: Any, key: Any, at: Window):
-    """The identity of the merge for each batch, with all rungs; () for recorded particles."""
-    first = jax.tree.map(lambda a: a[0], (particle, state))
-    rows = jax.eval_shape(
-        lambda p, s: evolve_tile(program, shared, p, scheduled, s, key, at, jnp.int32(0))[1], *first
-    )
-    rungs = program.layout.rungs_in_all
-    wide = lambda s: jnp.zeros((*s.shape[:-2], rungs, s.shape[-1]), s.dtype)  # noqa: E731
-    return tuple(
-        () if batch.particles else jax.tree.map(wide, row) for batch, row in zip(program.batches, rows, strict=True)
-    )
+def _all_rungs(program: Program, batch: Batch, row: Any) -> Any:
+    """The identity of the merge for a batch's rows, with all rungs; () for recorded particles."""
+    if batch.particles:
+        return ()
+    wide = lambda s: (batch.capacity, *s.shape[:-2], program.layout.rungs_in_all, s.shape[-1])  # noqa: E731
+    return jax.tree.map(lambda s: jnp.zeros(wide(s), s.dtype), row)
 
 
 def _merge_at(observable: Observable, total: Any, new: Any, rung: Any) -> Any:

@@ -90,7 +90,7 @@ def _count(integrator: Integrator) -> Line:
         def value_and_gradient(self, position: Any) -> Any:
             nonlocal asked
             asked += 1
-            return super(Counting, self).value_and_gradient(position)
+            return super().value_and_gradient(position)
 
     zero = jnp.zeros(1)
     noise = lambda spec: Noise((zero,) * spec.normals, jnp.zeros(spec.scalars), jnp.full(spec.uniforms, 0.5),  # noqa: E731
@@ -154,7 +154,9 @@ def _temperature_and_order(integrator: Integrator, reach: float) -> dict[str, Li
     """What is sampled as the step goes to 0, at a fixed stiffness and friction; and how fast that is approached."""
     h = float(integrator.step_size)
     stiffness = reach * (0.2**2 if integrator.has_momentum else 0.2)
-    at = [_reading(dataclasses.replace(integrator, step_size=h * s), stiffness).positions for s in (1 / 4, 1 / 8, 1 / 16)]
+    at = [
+        _reading(dataclasses.replace(integrator, step_size=h * s), stiffness).positions for s in (1 / 4, 1 / 8, 1 / 16)
+    ]
     bias = [b - 1 for b in at]
     declared = integrator.stationary_order
     if abs(bias[-1]) < EXACT:

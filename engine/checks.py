@@ -53,7 +53,9 @@ def check_positions(positions: Any) -> tuple[Any, int]:
         broken |= ~np.isfinite(np.asarray(array, np.float32)).reshape(len(array), -1).all(axis=1)
     if broken.any():
         first = np.flatnonzero(broken)[:5].tolist()
-        raise ValueError(f"positions of {broken.sum()} of {len(broken)} particles are not finite; the first are {first}")
+        raise ValueError(
+            f"positions of {broken.sum()} of {len(broken)} particles are not finite; the first are {first}"
+        )
     return jax.tree.unflatten(treedef, arrays), counts[0]
 
 

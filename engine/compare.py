@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy import special
 
 from .configuration import evaluate
 from .equilibrium import Solvable
@@ -85,7 +84,9 @@ def compare(
             local += [ok for _, ok in passed if quantity.local]
             wrong += [name for name, ok in passed if not ok and not quantity.local]
         if local and all(local) and wrong:
-            flags.append(f"not in equilibrium though every thermometer agrees: {', '.join(wrong)}: trapped, or too short")
+            flags.append(
+                f"not in equilibrium though every thermometer agrees: {', '.join(wrong)}: trapped, or too short"
+            )
     for name, result in run.named_results(after):
         flags += [f"{name}: {flag}" for flag in getattr(result, "flags", ())]
     rule = f" (steps {after + 1} to {run.step}; p-value {p_value:g} a line; step bias: {method})"
@@ -105,7 +106,9 @@ def realised(run: Run, rung: int, after: int) -> tuple[Solvable, Any]:
             sample = np.unique(np.linspace(after, after + window - 1, min(window, 33)).astype(int))
             values = [np.asarray(evaluate([(name, "", leaf)], int(s), 1, 1, np.float32)[0])[0] for s in sample]
             if np.ptp(values) > 1e-6 * np.abs(values).max():
-                raise ValueError(f"{name} still changes after step {after}: there is no one equilibrium to compare with")
+                raise ValueError(
+                    f"{name} still changes after step {after}: there is no one equilibrium to compare with"
+                )
             return float(values[-1])
         return leaf
 
@@ -151,7 +154,9 @@ def _known(run: Run, potential: Solvable, integrator: Any) -> Iterator[Quantity]
             continue
         found = True
     if not found:
-        raise ValueError("the run measured nothing that an equilibrium knows; give no observables to measure the standard ones")
+        raise ValueError(
+            "the run measured nothing that an equilibrium knows; give no observables to measure the standard ones"
+        )
 
 
 def _given(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
@@ -160,7 +165,9 @@ def _given(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
     for name, value in exact.items():
         base, _, what = name.rpartition(".") if name.endswith(".variance") and name not in places else (name, "", "")
         if base not in places:
-            raise ValueError(f"exact names {name!r}; the run has means of {sorted(places)} (add .variance for variances)")
+            raise ValueError(
+                f"exact names {name!r}; the run has means of {sorted(places)} (add .variance for variances)"
+            )
         value, error = value if isinstance(value, tuple) else (value, 0.0)
         value, error = (np.asarray(a, float) for a in (value, error))
         if run.ladder and value.ndim and len(value) == run.rungs:
@@ -218,6 +225,8 @@ def _lines(
     run: Run, quantity: Quantity, rung: int, after: int, bias: Any, bias_error: Any, p_value: float, tolerance: float
 ) -> dict[str, Line]:
     """A line for each number of a quantity, or one for the worst of many."""
+    from scipy import special
+
     value, error, dof = _estimate(run, quantity, rung, after)
     if quantity.exact.shape not in (value.shape, (1,)):
         raise ValueError(f"{quantity.name}: exact has {quantity.exact.size} numbers, the run measured {value.size}")
@@ -241,4 +250,6 @@ def _lines(
 def _title(run: Run) -> str:
     name = getattr(run.integrator, "scheme", type(run.integrator).__name__)
     unit = {setting.unit for setting in run.settings}
-    return f"{name} on {type(run.potential).__name__}, {run.particles:,} particles, errors from {', '.join(sorted(unit))}"
+    return (
+        f"{name} on {type(run.potential).__name__}, {run.particles:,} particles, errors from {', '.join(sorted(unit))}"
+    )

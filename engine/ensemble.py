@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .noise import Stream, counter, key_words, normals
+from .noise import Stream, counter, key_words, normals, stream_key
 from .pytree import size_of
 
 
@@ -28,7 +28,7 @@ def scatter(position: Any, particles: int, *, scale: Any = 1.0, key: Any = 0) ->
     if spread.shape not in ((), (size,)):
         raise ValueError(f"scale must be a number or have one value a coordinate, ({size},); got shape {spread.shape}")
     spread = np.broadcast_to(spread, (size,)).astype(dtype)
-    return _scatter(position, spread, key_words(key), particles=int(particles))
+    return _scatter(position, spread, stream_key(key_words(key), Stream.POSITIONS), particles=int(particles))
 
 
 @functools.partial(jax.jit, static_argnames=("particles",))
@@ -37,5 +37,5 @@ def _scatter(position: Any, spread: Any, key: Any, *, particles: int) -> Any:
     ids = jnp.arange(particles, dtype=jnp.uint32)[:, None]
     coordinates = jnp.arange(flat.size, dtype=jnp.uint32)[None]
     dtype = jnp.result_type(jnp.float32, flat.dtype)
-    xi = normals(key, Stream.POSITIONS, counter(0), 1, ids, coordinates, dtype)[0].real
+    xi = normals(key, counter(0), 1, ids, coordinates, dtype)[0].real
     return jax.vmap(unravel)((flat + spread * xi).astype(flat.dtype))

@@ -23,7 +23,7 @@ class Solvable(Potential):
 
     @abc.abstractmethod
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
-        """log ∫ exp(-U/T) dx for a particle shaped `like`; differentiable in the temperature, in float64."""
+        """log ∫ exp(-U/T) dx for a particle shaped `like`; traceable in all numbers, in float64."""
 
     @abc.abstractmethod
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -42,8 +42,17 @@ class Solvable(Potential):
         """The Gibbs state at a temperature > 0; `like` is one particle's position (shape only)."""
         value = np.asarray(temperature)
         if value.shape != () or not np.isfinite(value) or value <= 0:
-            raise ValueError(f"temperature must be one positive number; got {temperature!r}: an equilibrium needs T > 0")
+            raise ValueError(
+                f"temperature must be one positive number; got {temperature!r}: an equilibrium needs T > 0"
+            )
         return Equilibrium(potential=self, temperature=float(value), like=self.like if like is None else like)
+
+
+@jax.jit
+def _derivatives(landscape: Solvable, temperature: Any, like: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """log Z and its first two derivatives in the temperature."""
+    log_z = lambda t: landscape.log_partition(t, like)  # noqa: E731
+    return log_z(temperature), jax.grad(log_z)(temperature), jax.grad(jax.grad(log_z))(temperature)
 
 
 class Equilibrium:
@@ -56,11 +65,8 @@ class Equilibrium:
         self.potential, self.temperature, self.like = potential, temperature, like
         with jax.enable_x64(True):
             landscape, shape = upcast(potential), jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), like)
-            log_z = lambda t: landscape.log_partition(t, shape)  # noqa: E731
-            t = jnp.float64(temperature)
-            self.log_partition = float(log_z(t))
-            slope, curvature = float(jax.grad(log_z)(t)), float(jax.grad(jax.grad(log_z))(t))
             mean, covariance = landscape.moments(temperature, shape)
+            self.log_partition, slope, curvature = (float(a) for a in _derivatives(landscape, temperature, shape))
         self.mean_energy = temperature**2 * slope  # <U> = T² d(log Z)/dT
         self.heat_capacity = 2 * temperature * slope + temperature**2 * curvature  # d<U>/dT
         self.free_energy = -temperature * self.log_partition

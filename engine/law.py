@@ -92,10 +92,11 @@ def _separable(integrator: Integrator, potential: Solvable, like: Any, origin: A
         raise NoLaw("no stationary law at temperature 0")
     if np.ndim(origin):
         raise NoLaw("a virial origin for each coordinate has no law of one coordinate")
-    one = potential.equilibrium(temperature, like=jnp.zeros(1))
+    with jax.enable_x64(True):
+        mean, covariance = upcast(potential).moments(temperature, np.zeros(1))
     averages = stationary_averages(
-        integrator, potential, _MEASURED[integrator.has_momentum], mean=float(one.mean[0]),
-        deviation=float(np.sqrt(one.covariance[0, 0])), accuracy=ACCURACY,
+        integrator, potential, _MEASURED[integrator.has_momentum], mean=float(mean[0]),
+        deviation=float(np.sqrt(covariance[0, 0])), accuracy=ACCURACY,
     ).values  # fmt: skip
     energy, energy2, x, x2, gradient, virial, gradient2, curvature, *kinetic = averages
     d = size_of(like)

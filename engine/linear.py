@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from scipy.linalg import solve_discrete_lyapunov
 
 from .protocols import Integrator, Noise, Potential
 from .pytree import pytree, ravel, upcast
@@ -36,6 +35,8 @@ class LinearMap(NamedTuple):
 
     def stationary(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (s,) and covariance (s, s) of the stationary law; raises ValueError where there is none."""
+        from scipy.linalg import solve_discrete_lyapunov
+
         if not self.radius < 1 - 1e-13:
             raise ValueError(f"no stationary law: the spectral radius of a step is {self.radius:.6g}, not below 1")
         mean = np.linalg.solve(np.eye(len(self.drift)) - self.drift, self.constant)

@@ -18,7 +18,7 @@ its own, so two real outputs would compute Threefry twice, and their common radi
 """
 
 import enum
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,24 +87,35 @@ def key_words(key: Any) -> Any:
     return np.asarray([0, int(key)], np.uint32)
 
 
-def stream_key(key: Word, stream: int) -> Counter:
-    """The key of a stream, from the two words of `key_words`."""
-    hashed = threefry(key[0], key[1], np.uint32(stream), np.uint32(0))
-    plain = key[0] == 0
-    return jnp.where(plain, key[1], hashed[0]), jnp.where(plain, np.uint32(stream), hashed[1])
+def stream_key(key: Any, stream: int) -> Any:
+    """The two words of a stream's key, from those of `key_words`: on the host for a concrete key."""
+    words = np.asarray(key) if not isinstance(key, jax.core.Tracer) else key
+    xp = np if isinstance(words, np.ndarray) else jnp
+    number, zero = np.full(1, stream, np.uint32), np.zeros(1, np.uint32)
+    hashed = xp.concatenate(threefry(words[:1], words[1:], number, zero))
+    return xp.where(words[:1] == 0, xp.concatenate([words[1:], number]), hashed)
 
 
-def blocks(key: Word, stream: int, start: Counter, count: int, particles: Word, coordinates: Word) -> Counter:
-    """Raw blocks for `count` consecutive counters; each word has shape (count, *broadcast(particles, coordinates))."""
+def stream_keys(key: Any) -> dict[int, Any]:
+    """The keys of all streams that a step may take."""
+    streams = (Stream.NORMALS, Stream.SCALARS, Stream.UNIFORMS, Stream.WORDS, Stream.CHANCE)
+    return {int(stream): stream_key(key, stream) for stream in streams}
+
+
+def blocks(key: Word, start: Counter, count: int, particles: Word, coordinates: Word) -> Counter:
+    """Raw blocks for `count` consecutive counters; each word has shape (count, *broadcast(particles, coordinates)).
+
+    key: of a stream.
+    """
     index = lax.iota(jnp.uint32, count)
-    k0, k1 = threefry(*stream_key(key, stream), *advance_counter(start, index))
+    k0, k1 = threefry(key[0], key[1], *advance_counter(start, index))
     shape = (count,) + (1,) * max(jnp.ndim(particles), jnp.ndim(coordinates))
     return threefry(k0.reshape(shape), k1.reshape(shape), particles[None], coordinates[None])
 
 
-def normals(key: Word, stream: int, start: Counter, count: int, particles: Word, coordinates: Word, dtype: Any):
+def normals(key: Word, start: Counter, count: int, particles: Word, coordinates: Word, dtype: Any) -> jax.Array:
     """Complex pairs of standard normals for `count` consecutive values of q // 2: real part q even, imaginary q odd."""
-    return lax.complex(*box_muller(*blocks(key, stream, start, count, particles, coordinates), dtype))
+    return lax.complex(*box_muller(*blocks(key, start, count, particles, coordinates), dtype))
 
 
 def uniforms(words: Word, dtype: Any) -> jax.Array:

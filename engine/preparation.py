@@ -14,7 +14,7 @@ from .checks import check_energy, check_integrator, check_positions, check_step
 from .configuration import SHARED, STEP, Configuration, Recipe, configure, evaluate
 from .layout import choose
 from .marks import is_mark
-from .noise import Stream, counter, key_words, normals, threefry
+from .noise import Stream, counter, key_words, normals, stream_key, stream_keys, threefry
 from .observables import Observable
 from .observables.observable import is_observable
 from .observables.record import Record, cut, widen
@@ -102,7 +102,15 @@ def _initialise(config: Configuration, positions: Any, n: int, key: Any, schedul
     flat = lambda tree: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree) if ladder else tree  # noqa: E731
     count = n * (config.rungs or 1) if ladder else n
     ids = np.arange(count, dtype=np.uint32) % np.uint32(n if config.shared_noise else count)
-    state = _init(config.recipe, config.shared, flat(config.particle), scheduled, flat(positions), key, ids)
+    state = _init(
+        config.recipe,
+        config.shared,
+        flat(config.particle),
+        scheduled,
+        flat(positions),
+        stream_key(key, Stream.INIT),
+        ids,
+    )
     return jax.tree.map(lambda a: a.reshape(-1, n, *a.shape[1:]), state) if ladder else state
 
 
@@ -116,7 +124,7 @@ def _init(recipe: Recipe, shared: list, particle: list, step: list, positions: A
         coordinates = jnp.arange(flat.size, dtype=jnp.uint32)
         dtype = jnp.result_type(jnp.float32, flat.dtype)
         count = integrator.init_noise.normals
-        pairs = normals(key, Stream.INIT, counter(0), (count + 1) // 2, number, coordinates, dtype)
+        pairs = normals(key, counter(0), (count + 1) // 2, number, coordinates, dtype)
         drawn = [(pairs[slot // 2].real, pairs[slot // 2].imag)[slot % 2] for slot in range(count)]
         return integrator.init(potential, position, Noise(tuple(unravel(xi.astype(flat.dtype)) for xi in drawn)))
 
@@ -127,8 +135,7 @@ def _leg_key(key: np.ndarray, leg: int) -> np.ndarray:
     """The key of a leg: a change of integrator draws new noise, whatever step numbers it goes on with."""
     if leg == 0:
         return key
-    with np.errstate(over="ignore"):
-        return np.stack(threefry(*key[:, None], np.uint32([Stream.LEG]), np.uint32([leg])))[:, 0]
+    return np.concatenate(threefry(key[:1], key[1:], np.full(1, Stream.LEG, np.uint32), np.full(1, leg, np.uint32)))
 
 
 def _change(run: Run, integrator: Integrator) -> Run:
@@ -151,8 +158,8 @@ def _observe(run: Run, observables: Any) -> Run:
                 "observables must be a tree of observables, such as {'energy': observables.Mean("
                 f"observables.potential_energy)}}; it holds {type(leaf).__name__}: wrap a function in Mean(...)"
             )
-    plan = Plan.of(dataclasses.replace(run, measured=observables, records=(), settings=()))
-    potential, integrator, _ = plan.first()
+    bare = Plan.of(dataclasses.replace(run, measured=(), records=(), settings=()))
+    potential, integrator, _ = bare.first()
     state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
     records, settings = [], []
     independent = not any(chance.shared for chance in run.potential.chance)
@@ -162,9 +169,7 @@ def _observe(run: Run, observables: Any) -> Run:
         value = jax.eval_shape(measure, potential, integrator, state)
         start = run.step + observable.burn_in
         first = (start // observable.every + 1) * observable.every
-        records.append(
-            Record(first=first, every=observable.every, merge=observable.merge, keep=observable.keeps_time)
-        )
+        records.append(Record(first=first, every=observable.every, merge=observable.merge, keep=observable.keeps_time))
         settings.append(Setting(run.particles, independent, run.ladder, _restorer(value)))
     return dataclasses.replace(run, measured=observables, records=tuple(records), settings=tuple(settings))
 
@@ -189,7 +194,7 @@ class Plan(NamedTuple):
     shared: list
     particle: list
     schedules: list
-    key: jax.Array
+    keys: dict  # of the streams
     room: int  # steps that a block may take
     parts: tuple[tuple[int, int, int], ...]  # of each observable: its batch, and its components there
     label: str
@@ -215,7 +220,7 @@ class Plan(NamedTuple):
         )  # fmt: skip
         plan = cls(
             program=program, shared=config.shared, particle=layout.pack(config.particle), schedules=config.schedules,
-            key=_leg_key(run.key, run.leg), parts=(), room=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
+            keys=stream_keys(_leg_key(run.key, run.leg)), parts=(), room=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
             label=f"{type(run.integrator).__name__} · {layout.particles * layout.rungs:,} particles",
         )  # fmt: skip
         return plan._with_batches(run) if observables else plan
@@ -249,7 +254,9 @@ class Plan(NamedTuple):
         """The potential, integrator and observables as the first particle sees them at step 0; shapes matter only."""
         particle = [values[0, ..., 0] if self.program.layout.last else values[0, 0] for values in self.particle]
         dtype = self.program.dtype
-        return self.program.recipe.build(self.shared, particle, [v[0] for v in evaluate(self.schedules, 0, 1, 1, dtype)])
+        return self.program.recipe.build(
+            self.shared, particle, [v[0] for v in evaluate(self.schedules, 0, 1, 1, dtype)]
+        )
 
     def pack(self, state: Any) -> Any:
         """A public state in the layout of the blocks."""

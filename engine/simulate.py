@@ -65,7 +65,7 @@ def simulate(
                 scheduled = plan.scheduled(step, count)
                 at = window(plan.program, step, count)
                 new, sums, kept, broken = run_block(
-                    plan.program, plan.shared, plan.particle, scheduled, state, plan.key, at
+                    plan.program, plan.shared, plan.particle, scheduled, state, plan.keys, at
                 )
                 if np.asarray(broken).any():  # waits for the block
                     raise diagnose(plan, run, state, step, count)

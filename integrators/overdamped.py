@@ -47,7 +47,9 @@ class EulerMaruyama(Integrator):
         x, h, (xi,) = state.position, self.step_size, noise.normals
         drift = times(self.mobility, potential.gradient(x))
         kick = times(root(self.mobility), xi)
-        return Position(optax.tree.add_scale(optax.tree.add_scale(x, -h, drift), jnp.sqrt(2 * h * self.temperature), kick))
+        return Position(
+            optax.tree.add_scale(optax.tree.add_scale(x, -h, drift), jnp.sqrt(2 * h * self.temperature), kick)
+        )
 
 
 SGLD = EulerMaruyama  # stochastic-gradient Langevin dynamics is this scheme on a minibatch potential

@@ -8,7 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..engine.equilibrium import Solvable
-from ..engine.noise import Stream, counter, key_words, normals
+from ..engine.noise import Stream, counter, key_words, normals, stream_key
 from ..engine.pytree import number, pytree, ravel, size_of
 
 
@@ -48,8 +48,9 @@ class Harmonic(Solvable):
         return k
 
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
-        d = size_of(like)
-        return d / 2 * jnp.log(2 * np.pi * temperature) - np.linalg.slogdet(self.matrix(d))[1] / 2
+        d, k = size_of(like), jnp.asarray(self.stiffness)
+        log_det = jnp.linalg.slogdet(k)[1] if k.ndim == 2 else jnp.sum(jnp.log(jnp.broadcast_to(k, (d,))))
+        return d / 2 * jnp.log(2 * np.pi * temperature) - log_det / 2
 
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
         d = size_of(like)
@@ -60,5 +61,7 @@ class Harmonic(Solvable):
         mean, covariance = self.moments(temperature, like)
         particles = jnp.arange(n, dtype=jnp.uint32)[:, None]
         coordinates = jnp.arange(flat.size, dtype=jnp.uint32)[None]
-        xi = normals(key_words(key), Stream.EXACT, counter(0), 1, particles, coordinates, jnp.float64)[0].real
+        xi = normals(stream_key(key_words(key), Stream.EXACT), counter(0), 1, particles, coordinates, jnp.float64)[
+            0
+        ].real
         return jax.vmap(unravel)(mean + xi @ np.linalg.cholesky(covariance).T)

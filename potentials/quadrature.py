@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..engine.noise import Stream, blocks, counter, key_words, uniforms
+from ..engine.noise import Stream, blocks, counter, key_words, stream_key, uniforms
 from ..engine.pytree import size_of
 
 NODES = 4001
@@ -47,13 +47,13 @@ def draw(energy: Callable, half_width: float, temperature: float, like: Any, key
     mass = np.cumsum(np.exp(height - height.max()))
     wanted = n * flat.size
     samples, accepted, round_number = np.empty(wanted), np.zeros(wanted, bool), 0
-    words, index = key_words(key), np.arange(wanted, dtype=np.uint32)
+    words, index = stream_key(key_words(key), Stream.EXACT), np.arange(wanted, dtype=np.uint32)
     while not accepted.all():
         todo = index[~accepted]
         u = [
             np.asarray(uniforms(w[0], jnp.float64))
             for column in (0, 1)
-            for w in blocks(words, Stream.EXACT, counter(round_number), 1, todo, np.full_like(todo, column))
+            for w in blocks(words, counter(round_number), 1, todo, np.full_like(todo, column))
         ]
         cell = np.minimum(np.searchsorted(mass, u[0] * mass[-1]), NODES - 2)
         x = edges[cell] + width * u[1]

@@ -1,12 +1,12 @@
 """Mean, variance and covariance of a measurement over particles and time."""
 
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from ..pytree import pytree, static
 from .observable import Observable
@@ -148,7 +148,7 @@ class Mean(Observable):
         """Drift within the window, and particles that hardly moved: neither shows in an error bar."""
         found = []
         times, components = sums.mean.shape[0], sums.mean.shape[-3]
-        limit = -special.ndtri(FALSE_ALARM / 2 / components)
+        limit = -NormalDist().inv_cdf(FALSE_ALARM / 2 / components)
         if times >= 4:
             halves = [
                 as_units(self.merge, jax.tree.map(lambda a, s=half: a[s], sums), setting.unit)
@@ -156,7 +156,9 @@ class Mean(Observable):
             ]
             score = np.abs(normal_score(*self._difference(*halves, setting.unit)))
             if np.nanmax(score, initial=0) > limit:
-                found.append(f"drift: the two halves of the window differ by {np.nanmax(score):.1f} standard deviations")
+                found.append(
+                    f"drift: the two halves of the window differ by {np.nanmax(score):.1f} standard deviations"
+                )
         if setting.unit == "particles" and times >= 8:
             samples = self._samples(as_units(self.merge, sums, "particles"), setting.particles)
             if np.nanmin(samples, initial=np.inf) < FEWEST_SAMPLES:
@@ -168,7 +170,9 @@ class Mean(Observable):
         with np.errstate(divide="ignore", invalid="ignore"):
             if unit == "particles":  # the same particles twice
                 change, n = second.mean - first.mean, first.mean.shape[-1]
-                return change.mean(-1) / (change.std(-1, ddof=1) / np.sqrt(n)) if n > 1 else change[..., 0] * np.nan, n - 1
+                return change.mean(-1) / (change.std(-1, ddof=1) / np.sqrt(n)) if n > 1 else change[
+                    ..., 0
+                ] * np.nan, n - 1
             n, m = first.mean.shape[-1], second.mean.shape[-1]
             if min(n, m) < 2:
                 return first.mean[..., 0] * np.nan, 0

@@ -177,7 +177,7 @@ def find_kinks(potential: Callable, x: Any) -> set[str]:
 
     def search(jaxpr: Any) -> None:
         for equation in jaxpr.eqns:
-            name = str(equation.params.get("name", "") or equation.params.get("call_jaxpr", None) and "")
+            name = str(equation.params.get("name", "") or (equation.params.get("call_jaxpr", None) and ""))
             if equation.primitive.name in ("abs", "max", "min", "sign", "floor", "round", "reduce_max", "reduce_min"):
                 if any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in equation.invars):
                     found.add(equation.primitive.name)

@@ -8,7 +8,6 @@ from .mean import Mean
 from .measurements import (
     EXACT_LAPLACIAN,
     configurational_temperature,
-    find_kinks,
     kinetic_temperature,
     position,
     potential_energy,

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy import special
 
 from .record import cut, fold, join, length
 
@@ -77,7 +76,7 @@ def as_units(merge: Callable, sums: Any, unit: str) -> Any:
     units = fold(merge, apart)
     while (n := jax.tree.leaves(units)[0].shape[-1]) >= TIME_UNITS:
         at = lambda start, stop: jax.tree.map(lambda a: a[..., start:stop:2], units)  # noqa: B023, E731
-        rest = jax.tree.map(lambda a: a[..., n - n % 2 :], units)  # noqa: B023
+        rest = jax.tree.map(lambda a: a[..., n - n % 2 :], units)
         pairs = merge(at(0, n - 1), at(1, n))
         units = jax.tree.map(lambda a, b: np.concatenate([a, b], axis=-1), pairs, rest)
     return units
@@ -121,6 +120,8 @@ def jackknife(merge: Callable, units: Any, statistic: Callable, count: Callable)
 
 def normal_score(t: Any, dof: int) -> np.ndarray:
     """Student's t as the standard normal deviate of the same tail probability."""
+    from scipy import special  # a quarter of a second, which most runs need not pay
+
     t = np.asarray(t, float)
     if dof < 1:
         return np.full(t.shape, np.nan)

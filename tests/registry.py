@@ -1,0 +1,61 @@
+"""Every integrator, potential and observable, once: a property is one test over all of them.
+
+A public class or factory that is missing here fails `test_completeness.py`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from heatbath import integrators, potentials
+from heatbath.engine import observables
+
+
+class Case(NamedTuple):
+    """A member of the registry: its name and how to make one."""
+
+    name: str
+    make: Callable[..., Any]
+
+
+INTEGRATORS = [
+    Case("EulerMaruyama", lambda **k: integrators.EulerMaruyama(**{"step_size": 0.1, **k})),
+    Case("LeimkuhlerMatthews", lambda **k: integrators.LeimkuhlerMatthews(**{"step_size": 0.1, **k})),
+    Case("BAOAB", lambda **k: integrators.BAOAB(**{"step_size": 0.2, "friction": 1.3, **k})),
+    Case("BAOA", lambda **k: integrators.BAOA(**{"step_size": 0.2, "friction": 1.3, **k})),
+    Case("OBABO", lambda **k: integrators.OBABO(**{"step_size": 0.2, "friction": 1.3, **k})),
+    Case("ABOBA", lambda **k: integrators.ABOBA(**{"step_size": 0.2, "friction": 1.3, **k})),
+    Case("Splitting", lambda **k: integrators.Splitting(**{"scheme": "OBA", "step_size": 0.1, "friction": 1.3, **k})),
+    Case("Verlet", lambda **k: integrators.Verlet(**{"step_size": 0.2, **k})),
+    Case("Descent", lambda: integrators.Descent(optax.adam(1e-2))),
+]
+BATHS = [case for case in INTEGRATORS if case.name not in ("Verlet", "Descent")]
+
+FEATURES = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+TARGETS = (FEATURES @ np.array([1.0, -1.0, 0.5], np.float32)).astype(np.float32)
+
+
+def log_likelihood(position: Any, example: Any) -> Any:
+    features, target = example
+    return -0.5 * (target - features @ position) ** 2
+
+
+def log_prior(position: Any) -> Any:
+    return -0.5 * jnp.sum(position**2)
+
+
+POTENTIALS = [
+    Case("Harmonic", lambda: potentials.Harmonic(stiffness=jnp.array([1.0, 2.0, 0.5]), center=0.3)),
+    Case("DoubleWell", lambda: potentials.DoubleWell(barrier=1.5, tilt=0.2)),
+    Case("Posterior", lambda **k: potentials.Posterior(log_likelihood, log_prior, data=(FEATURES, TARGETS), **k)),
+]
+
+OBSERVABLES = [
+    Case("Mean", lambda: observables.Mean(observables.position, every=3)),
+    Case("Histogram", lambda: observables.Histogram(observables.position, bins=20, low=-3.0, high=3.0, every=5)),
+    Case("Series", lambda: observables.Series(observables.position, every=4)),
+    Case("Series of a Mean", lambda: observables.Series(observables.Mean(observables.potential_energy), every=2)),
+]
