@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ..equilibrium import Solvable
 from ..noise import Stream, threefry
 from ..protocols import Integrator, Potential
 from ..pytree import number, pytree, ravel, size_of
 
 EXACT_LAPLACIAN = 32  # coordinates; beyond, the Laplacian is Hutchinson's estimate
+UNROLLED = 4  # coordinates up to which its products are written out, which vectorises better
 
 
 class Measurement(abc.ABC):
@@ -162,8 +164,12 @@ def laplacian(potential: Potential, x: Any) -> jax.Array:
     flat, unravel = jax.flatten_util.ravel_pytree(x)
     force = lambda y: ravel(potential.gradient(unravel(y)))  # noqa: E731
     along = lambda v: jnp.vdot(v, jax.jvp(force, (flat,), (v,))[1])  # noqa: E731
-    if flat.size <= EXACT_LAPLACIAN:
+    if isinstance(potential, Solvable) and potential.separable:
+        return along(jnp.ones_like(flat))  # a diagonal Hessian needs one product
+    if flat.size <= UNROLLED:
         return sum((along(row) for row in np.eye(flat.size, dtype=flat.dtype)), start=jnp.zeros((), flat.dtype))
+    if flat.size <= EXACT_LAPLACIAN:
+        return jnp.sum(jax.vmap(along)(jnp.eye(flat.size, dtype=flat.dtype)))
     bits = jax.lax.bitcast_convert_type(flat.astype(jnp.float32), jnp.uint32)
     index = jnp.arange(flat.size, dtype=jnp.uint32)
     seed = jnp.sum(threefry(bits, index, index, np.uint32(Stream.PROBE))[0], dtype=jnp.uint32)

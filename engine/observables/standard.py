@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from ..equilibrium import Solvable
 from ..protocols import Integrator, Potential
 from ..pytree import size_of
 from .mean import Mean
 from .measurements import (
-    EXACT_LAPLACIAN,
+    UNROLLED,
     configurational_temperature,
     kinetic_temperature,
     position,
@@ -31,7 +32,7 @@ def standard(potential: Potential, integrator: Integrator, like: Any, *, every: 
         chosen["kinetic_temperature"] = Mean(kinetic_temperature, every=every)
     if hot and not potential.chance:
         chosen["virial_temperature"] = Mean(virial_temperature, every=every)
-        if size_of(like) <= EXACT_LAPLACIAN:
+        if size_of(like) <= UNROLLED or (isinstance(potential, Solvable) and potential.separable):
             chosen["configurational_temperature"] = Mean(configurational_temperature, every=every)
     if size_of(like) <= MOST_COORDINATES:
         chosen["position"] = Mean(position, every=every)
