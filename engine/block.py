@@ -217,8 +217,7 @@ def evolve_tile(
     ids, valid, _ = layout.identify(tile)
     ingredients = lambda i: (shared, particle, scheduled(i))  # noqa: E731
     shapes = row_shapes(program, ingredients(at.low), state)
-    # one row more than there is room for: observations that are not due land there
-    empty = lambda batch: lambda s: jnp.zeros((batch.capacity + 1, *s.shape), s.dtype)  # noqa: E731
+    empty = lambda batch: lambda s: jnp.zeros((batch.capacity, *s.shape), s.dtype)  # noqa: E731
     rows = [jax.tree.map(empty(batch), shape) for batch, shape in zip(program.batches, shapes, strict=True)]
 
     def step_until(stop: Any, i: Any, state: Any, noise: tuple, j: Any) -> Any:
@@ -231,14 +230,16 @@ def evolve_tile(
         stop = functools.reduce(jnp.minimum, due, high)
         state = step_until(stop, i, state, noise, j)
         written = []
-        for old, shape, (batch, phase) in zip(rows, shapes, pairs, strict=True):
-            measure = functools.partial(observe_tile, program, batch, ingredients(stop - 1), state, valid)
-            nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
-            now = (phase + stop) % batch.every == 0
-            row = lax.cond(now, measure, lambda nothing=nothing: nothing)
-            place = jnp.where(now, (phase + stop) // batch.every - (phase + at.low) // batch.every - 1, batch.capacity)
-            put = functools.partial(lax.dynamic_update_index_in_dim, index=place, axis=0)
-            written.append(jax.tree.map(lambda a, v, put=put: put(a, v), old, row))
+        for old, (batch, phase) in zip(rows, pairs, strict=True):
+            row = (phase + stop) // batch.every - (phase + at.low) // batch.every - 1
+
+            def put(_: Any, old: Any, batch: Batch = batch, row: Any = row) -> Any:
+                new = observe_tile(program, batch, ingredients(stop - 1), state, valid)
+                return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, row, 0), old, new)
+
+            # a loop of no or one turn: unlike a conditional it updates the rows in place
+            now = ((phase + stop) % batch.every == 0).astype(jnp.int32)
+            written.append(lax.fori_loop(0, now, put, old))
         return stop, state, tuple(written)
 
     def block(j: Any, carry: tuple) -> tuple:
@@ -259,7 +260,7 @@ def evolve_tile(
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
     broken = ~functools.reduce(jnp.logical_and, finite, valid | True) & valid
-    return state, jax.tree.map(lambda a: a[:-1], rows), broken
+    return state, rows, broken
 
 
 def run_block(

@@ -23,7 +23,8 @@ from .observables.statistics import Setting
 from .protocols import Draw, Integrator, Noise, Potential, as_potential
 from .run import Run
 
-ROW_BYTES = 16 * 2**20  # of observations that a block may hold on the device
+ROW_BYTES = 2**20  # of observations that a block may hold on the device; every tile clears and merges them all
+MOST_ROWS = 64
 MOST_STEPS = 1 << 20  # in a block without schedules
 SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
 
@@ -244,7 +245,7 @@ class Plan(NamedTuple):
                 values, valid = (jax.ShapeDtypeStruct(*a) for a in ((shape, sizes[0].dtype), (shape[1:], jnp.bool_)))
                 sums = jax.eval_shape(first.reduce, values, valid)
                 size = sum(leaf.size for leaf in jax.tree.leaves(sums)) * layout.rungs_in_all
-            capacity = int(np.clip(ROW_BYTES // (4 * size), 1, 512))
+            capacity = int(np.clip(ROW_BYTES // (4 * size), 1, MOST_ROWS))
             batches.append(Batch(members, first.every, capacity, first.keeps_particles))
             room = min(room, capacity * first.every)
         program = self.program._replace(batches=tuple(batches))

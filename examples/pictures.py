@@ -27,10 +27,11 @@ def relaxation(path: pathlib.Path, run: Any, early: Any, snapshots: dict, state:
     centers, measured, error = density.centers, density.density[0], density.error[0]
     left.plot(x, exact, color=INK, lw=1.2, label="exact", zorder=3)
     left.errorbar(centers, measured, error, fmt="o", ms=2.5, color=BLUE, lw=0.8, label="measured, ± 1 s.e.", zorder=4)
-    for (step, positions), shade in zip(snapshots.items(), (0.25, 0.4, 0.6), strict=False):
+    for (step, positions), color in zip(snapshots.items(), (GREEN, GOLD, RED), strict=False):
         label = f"t = {step * step_size:g}" + (" (released)" if step == 0 else "")
-        left.hist(positions, bins=90, range=(-2.2, 2.2), density=True, histtype="stepfilled", color=RED, alpha=shade * 0.55,
-                  label=label)  # fmt: skip
+        how = {"bins": 90, "range": (-2.2, 2.2), "density": True, "color": color}
+        left.hist(positions, histtype="stepfilled", alpha=0.18, **how)
+        left.hist(positions, histtype="step", lw=0.9, label=label, **how)
     left.set(xlim=(-2.2, 2.2), ylim=(0, 1.25), xlabel="x", ylabel="density", title="20,000 particles find their law")
     left.legend(loc="upper center", fontsize=7.5)
 

@@ -37,8 +37,8 @@ class Measurement(abc.ABC):
         """From the average of the values, along axis 0, to what is reported: for ratios of averages."""
         return mean
 
-    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
-        """Raise or warn, before anything compiles, where the measurement has no meaning."""
+    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:  # noqa: B027
+        """Raise or warn, before anything compiles, where the measurement has no meaning; it always has, by default."""
 
 
 @pytree

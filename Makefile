@@ -1,0 +1,40 @@
+# Everything happens in .venv; a fresh machine needs Python 3.11 with pip and venv, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+.DELETE_ON_ERROR:
+.PHONY: demo test soak lint bench clean
+
+demo: .venv/.demo
+	$(BIN)/python examples/demo.py
+
+test: .venv/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+soak: .venv/.test
+	$(BIN)/python -m pytest
+
+lint: .venv/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+bench: .venv/.test
+	$(BIN)/python benchmarks/against_scan.py
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install -q -e ".[demo]"
+	touch $@
+
+.venv/.test: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install -q -e ".[test]"
+	touch $@
+
+.venv/.lint: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install -q -e ".[test,lint]"
+	touch $@
+
+clean:
+	rm -rf .venv out build dist *.egg-info .ruff_cache
