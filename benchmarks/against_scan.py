@@ -72,9 +72,7 @@ def by_heatbath(scheme: str, d: int, steps: int, measured: Any = ()) -> Callable
     run = prepare(WELL, SCHEMES[scheme], start, key=0, observables=measured)
     plan = Plan.of(run)
     state, at = plan.pack(run.state), window(plan.program, 0, steps)
-    return lambda: jax.block_until_ready(
-        run_block(plan.program, plan.shared, plan.particle, [], state, plan.keys, at)
-    )
+    return lambda: jax.block_until_ready(run_block(plan.program, plan.shared, plan.particle, [], state, plan.keys, at))
 
 
 def alternate(work: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:

@@ -265,11 +265,11 @@ def evolve_tile(
 
 def run_block(
     program: Program, shared: list, particle: list, scheduled: list, state: Any, keys: dict, at: Window
-) -> tuple[Any, tuple, tuple, jax.Array]:
+) -> tuple[Any, tuple, jax.Array]:
     """All tiles through the window, on all devices.
 
-    Returns the packed state; the merged rows of sums with a leading axis of devices; the rows of recorded particles,
-    packed; and which particles are not finite, packed.
+    Returns the packed state; for each batch its rows, with a leading axis of tiles, or of devices where the tiles of one
+    population were merged; and which particles are not finite, packed.
     """
     compiled = _compiled(program.layout.last and jax.default_backend() == "cpu")
     return compiled(program, shared, particle, scheduled, state, keys, at)
@@ -283,28 +283,23 @@ def _compiled(elementwise: bool) -> Any:
 
 def _run_block(
     program: Program, shared: list, particle: list, scheduled: list, state: Any, keys: dict, at: Window
-) -> tuple[Any, tuple, tuple, jax.Array]:
+) -> tuple[Any, tuple, jax.Array]:
     layout = program.layout
     schedules = lambda i: [values[i - at.low] for values in scheduled]  # noqa: E731
 
     def on_device(particle: list, state: Any, first: Any) -> tuple:
-        observables = observables_of(program, shared)
-        one = jax.tree.map(lambda a: a[0], (particle, state))
-        shapes = row_shapes(program, (shared, one[0], schedules(at.low)), one[1])
-        empty = tuple(_all_rungs(program, *pair) for pair in zip(program.batches, shapes, strict=True))
-
-        def tile(total: tuple, inputs: tuple) -> tuple:
+        def tile(_: None, inputs: tuple) -> tuple:
             particle, state, index = inputs
-            state, rows, broken = evolve_tile(program, shared, particle, schedules, state, keys, at, index)
-            rung = layout.identify(index)[2]
-            kept, merged = [], []
-            for batch, old, new in zip(program.batches, total, rows, strict=True):
-                kept.append(new if batch.particles else None)
-                merged.append(old if batch.particles else _merge_at(observables[batch.members[0]], old, new, rung))
-            return tuple(merged), (state, tuple(kept), broken)
+            return None, evolve_tile(program, shared, particle, schedules, state, keys, at, index)
 
-        total, (state, kept, broken) = lax.scan(tile, empty, (particle, state, first))
-        return state, jax.tree.map(lambda a: a[None], total), kept, broken
+        state, rows, broken = lax.scan(tile, None, (particle, state, first))[1]
+        if not layout.ladder:  # all tiles are of one population
+            observables = observables_of(program, shared)
+            rows = tuple(
+                row if batch.particles else fold_tiles(observables[batch.members[0]], row)
+                for batch, row in zip(program.batches, rows, strict=True)
+            )
+        return state, rows, broken
 
     indices = jnp.arange(layout.tiles)
     if layout.devices == 1:
@@ -316,17 +311,12 @@ def _run_block(
     )
 
 
-def _all_rungs(program: Program, batch: Batch, row: Any) -> Any:
-    """The identity of the merge for a batch's rows, with all rungs; () for recorded particles."""
-    if batch.particles:
-        return ()
-    wide = lambda s: (batch.capacity, *s.shape[:-2], program.layout.rungs_in_all, s.shape[-1])  # noqa: E731
-    return jax.tree.map(lambda s: jnp.zeros(wide(s), s.dtype), row)
-
-
-def _merge_at(observable: Observable, total: Any, new: Any, rung: Any) -> Any:
-    """Merge a tile's rows into the rows of all rungs, from the tile's first rung on."""
-    size = jax.tree.leaves(new)[0].shape[-2]
-    old = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, rung, size, axis=-2), total)
-    merged = observable.merge(old, new)
-    return jax.tree.map(lambda a, b: lax.dynamic_update_slice_in_dim(a, b, rung, axis=a.ndim - 2), total, merged)
+def fold_tiles(observable: Observable, rows: Any) -> Any:
+    """The rows of all tiles, (tiles, rows, ...), merged in pairs to (1, rows, ...)."""
+    while (n := len(jax.tree.leaves(rows)[0])) > 1:
+        pairs = observable.merge(
+            jax.tree.map(lambda a, n=n: a[0 : n - 1 : 2], rows), jax.tree.map(lambda a, n=n: a[1:n:2], rows)
+        )
+        odd = jax.tree.map(lambda a, n=n: a[n - n % 2 :], rows)
+        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs, odd) if n % 2 else pairs
+    return rows

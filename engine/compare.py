@@ -12,7 +12,7 @@ from .equilibrium import Solvable
 from .law import Law, NoLaw, predict, thermometer
 from .marks import Each, Sweep, is_mark
 from .observables import Mean, VirialTemperature
-from .observables.statistics import Moments, normal_score
+from .observables.statistics import normal_score
 from .pytree import is_configuration, named_leaves
 from .run import Run
 from .simulate import simulate
@@ -27,10 +27,11 @@ class Quantity(NamedTuple):
 
     name: str
     observable: int
-    statistic: Callable[[Moments], np.ndarray]  # sums (component, rung, ...) -> (component', rung, ...)
-    exact: np.ndarray  # (component',)
-    exact_error: np.ndarray | float
-    of_law: Callable[[Law], Any] | None  # the same quantity under the law at finite step
+    statistic: str  # "mean" or "variance" of what was measured
+    exact: np.ndarray  # (component,)
+    exact_error: np.ndarray | float = 0.0
+    of_law: Callable[[Law], Any] | None = None  # the same quantity under the law at finite step
+    scale: float = 1.0  # of the statistic
     local: bool = False  # a thermometer: it agrees wherever particles are in local equilibrium
 
 
@@ -64,6 +65,8 @@ def compare(
     after = run.second_half() if after is None else after
     lines: dict[str, Line] = {}
     method, flags = "given", []
+    estimates = Estimates(run, after)
+    known: dict[tuple, tuple] = {}  # rungs of equal numbers share their theory
     for rung in range(run.rungs or 1):
         suffix = ""
         if exact is not None:
@@ -73,12 +76,16 @@ def compare(
             suffix = f" [{rung}]" if run.ladder else ""
         else:
             potential, integrator = realised(run, rung, after)
-            quantities = list(_known(run, potential, integrator))
+            numbers = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((potential, integrator)))
+            if numbers not in known:
+                known[numbers] = _theory(run, potential, integrator, rung, after)
+            quantities, method, bias_of = known[numbers]
             suffix = f" [T = {float(integrator.temperature):g}]" if run.ladder else ""
-            method, bias_of = _biases(run, potential, integrator, quantities, rung, after)
+            if any(quantity.name + suffix in lines for quantity in quantities):
+                suffix = suffix[:-1] + f", rung {rung}]"
         local, wrong = [], []
         for quantity in quantities:
-            new = _lines(run, quantity, rung, after, *bias_of(quantity), p_value, tolerance)
+            new = _lines(estimates, quantity, rung, *bias_of(quantity), p_value, tolerance)
             lines |= {name + suffix: line for name, line in new.items()}
             passed = [(name + suffix, line.passed) for name, line in new.items()]
             local += [ok for _, ok in passed if quantity.local]
@@ -137,19 +144,19 @@ def _known(run: Run, potential: Solvable, integrator: Any) -> Iterator[Quantity]
     found = False
     for i, name, observable in _means(run):
         measure = observable.measure
-        variance = observable.variance_of
         if measure.exact_at == "potential_energy":
-            yield Quantity("mean_energy", i, observable.mean_of, np.array([state.mean_energy]), 0.0, lambda l: l.energy)
-            capacity = lambda m, v=variance: v(m) / temperature**2  # noqa: E731
-            yield Quantity("heat_capacity", i, capacity, np.array([state.heat_capacity]), 0.0,
-                           lambda l: l.energy_variance / temperature**2)  # fmt: skip
+            energy, capacity = np.array([state.mean_energy]), np.array([state.heat_capacity])
+            yield Quantity("mean_energy", i, "mean", energy, of_law=lambda l: l.energy)
+            per = 1 / temperature**2
+            law_of_capacity = lambda l, per=per: l.energy_variance * per  # noqa: E731
+            yield Quantity("heat_capacity", i, "variance", capacity, of_law=law_of_capacity, scale=per)
         elif measure.exact_at:
             reading = lambda l, m=measure: thermometer(l, m)  # noqa: E731
-            yield Quantity(name, i, observable.mean_of, np.array([temperature]), 0.0, reading, local=True)
+            yield Quantity(name, i, "mean", np.array([temperature]), of_law=reading, local=True)
         elif measure.name == "position":
-            yield Quantity("position", i, observable.mean_of, state.mean, 0.0, lambda l: l.position)
+            yield Quantity("position", i, "mean", state.mean, of_law=lambda l: l.position)
             spread = np.diag(state.covariance)
-            yield Quantity("position.variance", i, variance, spread, 0.0, lambda l: l.position_variance)
+            yield Quantity("position.variance", i, "variance", spread, of_law=lambda l: l.position_variance)
         else:
             continue
         found = True
@@ -161,7 +168,7 @@ def _known(run: Run, potential: Solvable, integrator: Any) -> Iterator[Quantity]
 
 def _given(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
     """What the user knows of what was measured."""
-    places = {name: (i, observable) for i, name, observable in _means(run)}
+    places = {name: i for i, name, _ in _means(run)}
     for name, value in exact.items():
         base, _, what = name.rpartition(".") if name.endswith(".variance") and name not in places else (name, "", "")
         if base not in places:
@@ -172,17 +179,19 @@ def _given(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
         value, error = (np.asarray(a, float) for a in (value, error))
         if run.ladder and value.ndim and len(value) == run.rungs:
             value, error = value[rung], error[rung] if error.ndim else error
-        i, observable = places[base]
-        statistic = observable.variance_of if what else observable.mean_of
-        yield Quantity(name, i, statistic, value.ravel(), error.ravel() if error.ndim else float(error), None)
+        errors = error.ravel() if error.ndim else float(error)
+        yield Quantity(name, places[base], what or "mean", value.ravel(), errors)
 
 
-def _biases(run: Run, potential: Solvable, integrator: Any, quantities: list, rung: int, after: int) -> tuple:
-    """(method, function from a quantity to its predicted bias and the error of that)."""
+def _theory(
+    run: Run, potential: Solvable, integrator: Any, rung: int, after: int
+) -> tuple[list[Quantity], str, Callable]:
+    """What is exact for a rung, the method of the step bias, and a function from a quantity to (bias, its error)."""
+    quantities = list(_known(run, potential, integrator))
     origins = [o.measure.origin for _, _, o in _means(run) if isinstance(o.measure, VirialTemperature)]
     try:
         law = predict(integrator, potential, run.position, origin=origins[0] if origins else 0.0)
-        return law.method, lambda q: (np.ravel(q.of_law(law)) - q.exact, 0.0)
+        return quantities, law.method, lambda q: (np.ravel(q.of_law(law)) - q.exact, 0.0)
     except NoLaw:
         order = integrator.stationary_order
         if order is None:
@@ -190,12 +199,13 @@ def _biases(run: Run, potential: Solvable, integrator: Any, quantities: list, ru
     half = simulate(dataclasses.replace(run, records=run.records), integrator=halved(run.integrator), steps=0)
     half = simulate(half, steps=2 * (run.step - after), observables=run.measured, progress=False)
     factor = 2.0**order / (2.0**order - 1)
+    coarse_run, fine_run = Estimates(run, after), Estimates(half, run.step)
 
     def bias(q: Quantity) -> tuple[np.ndarray, np.ndarray]:
-        (coarse, _, _), (fine, error, _) = (_estimate(r, q, rung, a) for r, a in ((run, after), (half, run.step)))
+        (coarse, _, _), (fine, error, _) = coarse_run.of(q, rung), fine_run.of(q, rung)
         return factor * (coarse - fine), factor * error
 
-    return "a second run at half the step", bias
+    return quantities, "a second run at half the step", bias
 
 
 def halved(integrator: Any) -> Any:
@@ -209,42 +219,65 @@ def halved(integrator: Any) -> Any:
     return dataclasses.replace(integrator, step_size=half)
 
 
-def _estimate(run: Run, quantity: Quantity, rung: int, after: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """A quantity's value and error (component,), and degrees of freedom, in one rung."""
-    observable = run.named_observables()[quantity.observable][1]
-    assert isinstance(observable, Mean)
-    _, sums = run.records[quantity.observable].after(after)
-    if sums is None:
-        raise ValueError(f"no observation after step {after}: run longer, or give an earlier `after`")
-    sums = jax.tree.map(lambda a: a[..., rung : rung + 1, :], sums)
-    estimate = observable.estimate(quantity.statistic, sums, run.settings[quantity.observable].unit)
-    return estimate.value[:, 0], estimate.error[:, 0], estimate.dof
+class Estimates:
+    """Values and errors of what a run measured after a step, for all rungs at once; computed when asked for."""
+
+    def __init__(self, run: Run, after: int) -> None:
+        self.run, self.after, self.known = run, after, {}
+
+    def of(self, quantity: Quantity, rung: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """A quantity's value and error (component,), and degrees of freedom."""
+        place = (quantity.observable, quantity.statistic)
+        if place not in self.known:
+            observable = self.run.named_observables()[quantity.observable][1]
+            assert isinstance(observable, Mean)
+            _, sums = self.run.records[quantity.observable].after(self.after)
+            if sums is None:
+                raise ValueError(f"no observation after step {self.after}: run longer, or give an earlier `after`")
+            statistic = observable.mean_of if quantity.statistic == "mean" else observable.variance_of
+            unit = self.run.settings[quantity.observable].unit
+            self.known[place] = observable.estimate(statistic, sums, unit)
+        estimate = self.known[place]
+        return quantity.scale * estimate.value[:, rung], quantity.scale * estimate.error[:, rung], estimate.dof
 
 
 def _lines(
-    run: Run, quantity: Quantity, rung: int, after: int, bias: Any, bias_error: Any, p_value: float, tolerance: float
+    estimates: Estimates, quantity: Quantity, rung: int, bias: Any, bias_error: Any, p_value: float, tolerance: float
 ) -> dict[str, Line]:
     """A line for each number of a quantity, or one for the worst of many."""
     from scipy import special
 
-    value, error, dof = _estimate(run, quantity, rung, after)
+    value, error, dof = estimates.of(quantity, rung)
     if quantity.exact.shape not in (value.shape, (1,)):
         raise ValueError(f"{quantity.name}: exact has {quantity.exact.size} numbers, the run measured {value.size}")
     exact, bias, bias_error, exact_error = (
         np.broadcast_to(a, value.shape) for a in (quantity.exact, bias, bias_error, quantity.exact_error)
     )
     error = np.sqrt(error**2 + bias_error**2 + exact_error**2)
-    difference = value - exact - bias
-    with np.errstate(divide="ignore", invalid="ignore"):
-        z = normal_score(np.where(difference == 0, 0.0, difference / error), dof)
+    t = _student(value, exact + bias, error, quantity.statistic == "variance")
+    z = normal_score(t, dof)
     tests = value.size if value.size > APART else 1
     threshold = special.stdtrit(dof, 1 - p_value / 2 / tests) if dof > 0 else np.nan
-    passed = np.abs(difference) <= threshold * error + tolerance
+    with np.errstate(divide="ignore", invalid="ignore"):
+        passed = np.abs(t) <= threshold + np.where(tolerance > 0, tolerance / error, 0.0)
     line = lambda i: Line(*(float(a[i]) for a in (value, exact, error, z, bias)), passed=bool(passed[i]))  # noqa: E731
     if value.size <= APART:
         return {quantity.name if value.size == 1 else f"{quantity.name}[{i}]": line(i) for i in range(value.size)}
     worst = int(np.argmax(np.where(np.isnan(z), np.inf, np.abs(z))))
     return {quantity.name: line(worst)._replace(passed=bool(passed.all()), note=f"worst of {value.size}: [{worst}]")}
+
+
+def _student(value: np.ndarray, expected: np.ndarray, error: np.ndarray, positive: bool) -> np.ndarray:
+    """(value - expected)/error; on the scale of the logarithm for variances.
+
+    The error of a variance grows with its estimate, so on its own scale a low estimate looks too certain of itself.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if positive and np.all(value > 0) and np.all(expected > 0):
+            t = np.log(value / expected) / (error / value)
+        else:
+            t = (value - expected) / error
+        return np.where(value == expected, 0.0, t)
 
 
 def _title(run: Run) -> str:

@@ -49,7 +49,7 @@ def _replay(plan: Any, state: Any, start: int, count: int) -> tuple[Any, Any]:
     if count == 0:
         return state, None
     scheduled, at = plan.scheduled(start, count), window(plan.program, start, count)
-    state, _, _, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, state, plan.keys, at)
+    state, _, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, state, plan.keys, at)
     return state, broken
 
 

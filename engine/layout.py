@@ -46,11 +46,6 @@ class Layout(NamedTuple):
         """Whole rungs in a tile; 1 where a rung has several tiles."""
         return max(1, self.tile // self.padded)
 
-    @property
-    def rungs_in_all(self) -> int:
-        """Rungs touched by any tile, padding included."""
-        return max(self.rungs, math.ceil(self.tiles * self.tile / self.padded))
-
     def identify(self, tile: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Particle ids (uint32) and validity of a tile's particles, shape (tile,), and its first rung."""
         flat = jnp.asarray(tile, jnp.uint32) * np.uint32(self.tile) + jnp.arange(self.tile, dtype=jnp.uint32)

@@ -17,13 +17,13 @@ from .marks import is_mark
 from .noise import Stream, counter, key_words, normals, stream_key, stream_keys, threefry
 from .observables import Observable
 from .observables.observable import is_observable
-from .observables.record import Record, cut, widen
+from .observables.record import Record, cut, fold, widen
 from .observables.standard import standard
 from .observables.statistics import Setting
 from .protocols import Draw, Integrator, Noise, Potential, as_potential
 from .run import Run
 
-ROW_BYTES = 2**20  # of observations that a block may hold on the device; every tile clears and merges them all
+ROW_BYTES = 2**24  # of observations that a block may hold
 MOST_ROWS = 64
 MOST_STEPS = 1 << 20  # in a block without schedules
 SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
@@ -239,13 +239,13 @@ class Plan(NamedTuple):
             parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
             first = observables[members[0]]
             if first.keeps_particles:
-                size = int(ends[-1]) * layout.tiles * layout.tile
+                size = int(ends[-1]) * layout.tile
             else:
                 shape = (int(ends[-1]), 1, 1, layout.groups)
                 values, valid = (jax.ShapeDtypeStruct(*a) for a in ((shape, sizes[0].dtype), (shape[1:], jnp.bool_)))
                 sums = jax.eval_shape(first.reduce, values, valid)
-                size = sum(leaf.size for leaf in jax.tree.leaves(sums)) * layout.rungs_in_all
-            capacity = int(np.clip(ROW_BYTES // (4 * size), 1, MOST_ROWS))
+                size = sum(leaf.size for leaf in jax.tree.leaves(sums)) * layout.rungs_in_tile
+            capacity = int(np.clip(ROW_BYTES // (4 * size * layout.tiles), 1, MOST_ROWS))
             batches.append(Batch(members, first.every, capacity, first.keeps_particles))
             room = min(room, capacity * first.every)
         program = self.program._replace(batches=tuple(batches))
@@ -271,21 +271,41 @@ class Plan(NamedTuple):
         """The values of all schedules for the steps of a block."""
         return evaluate(self.schedules, start, count, SCHEDULED_STEPS, self.program.dtype)
 
-    def collect(self, run: Run, records: tuple[Record, ...], start: int, count: int, sums: tuple, kept: tuple) -> None:
+    def collect(self, run: Run, records: tuple[Record, ...], start: int, count: int, rows: tuple) -> None:
         """Push a block's rows of observations into the records, in float64."""
-        layout, observables = self.program.layout, [o for _, o in run.named_observables()]
-        rows = []
-        for batch, merged, values in zip(self.program.batches, sums, kept, strict=True):
-            if batch.particles:
-                rows.append(np.asarray(layout.unpack_recorded(values)))
-                continue
-            devices = [widen(jax.tree.map(lambda a, d=d: np.asarray(a)[d], merged)) for d in range(layout.devices)]
-            total = functools.reduce(observables[batch.members[0]].merge, devices)
-            rows.append(jax.tree.map(lambda a: a[..., : layout.rungs, :], total))
+        observables = [o for _, o in run.named_observables()]
+        public = []
+        for batch, row in zip(self.program.batches, rows, strict=True):
+            found = (start + count) // batch.every - start // batch.every
+            row = jax.tree.map(lambda a, n=found: np.asarray(a[:, :n]), row)
+            if found == 0:
+                public.append(None)
+            elif batch.particles:
+                public.append(np.asarray(self.program.layout.unpack_recorded(row)))
+            else:
+                public.append(self._merged(observables[batch.members[0]], widen(row)))
         for record, observable, (number, begin, end) in zip(records, observables, self.parts, strict=True):
             every = observable.every
             found = (start + count) // every - start // every
             # observations before the record's first belong to the burn-in
             skip = min(found, max(0, (record.first - every * (start // every + 1)) // every))
             if found > skip:
-                record.push(cut(observable.part(rows[number], begin, end), skip, found))
+                record.push(cut(observable.part(public[number], begin, end), skip, found))
+
+    def _merged(self, observable: Observable, rows: Any) -> Any:
+        """Rows of tiles (or devices) as (rows, component, rung, group), the parts of a rung merged in order."""
+        layout = self.program.layout
+        parts = layout.padded // layout.tile if layout.ladder else layout.devices
+        parts = max(1, parts)
+
+        def split(a: np.ndarray) -> np.ndarray:
+            a = a[: len(a) // parts * parts]
+            return np.moveaxis(a.reshape(len(a) // parts, parts, *a.shape[1:]), 1, 0)
+
+        merged = fold(observable.merge, jax.tree.map(split, rows))  # (rungs / r, rows, component, r, group)
+
+        def gather(a: np.ndarray) -> np.ndarray:
+            a = np.moveaxis(a, 0, -3)
+            return a.reshape(*a.shape[:-3], -1, a.shape[-1])[..., : layout.rungs, :]
+
+        return jax.tree.map(gather, merged)

@@ -64,12 +64,10 @@ def simulate(
             try:
                 scheduled = plan.scheduled(step, count)
                 at = window(plan.program, step, count)
-                new, sums, kept, broken = run_block(
-                    plan.program, plan.shared, plan.particle, scheduled, state, plan.keys, at
-                )
+                new, rows, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, state, plan.keys, at)
                 if np.asarray(broken).any():  # waits for the block
                     raise diagnose(plan, run, state, step, count)
-                plan.collect(run, records, step, count, sums, kept)
+                plan.collect(run, records, step, count, rows)
             except KeyboardInterrupt:
                 raise Interrupted(finished(), end) from None
             state, step = new, step + count

@@ -77,7 +77,8 @@ def load(
 
     Landscapes, integrators and observables of heatbath come back from the file. What holds functions (your energy, an
     optax optimiser, a schedule, a measured function) is given again; an error says what is missing. So are positions
-    (any of the same tree) whose tree is not made of dicts, lists and tuples. The same code on the same machine continues bit for bit. Raises ValueError for a file of another kind, stream or precision.
+    (any of the same tree) whose tree is not made of dicts, lists and tuples. The same code on the same machine continues
+    bit for bit. Raises ValueError for a file of another kind, stream or precision.
     """
     with np.load(pathlib.Path(path), allow_pickle=False) as file:
         if "header" not in file:

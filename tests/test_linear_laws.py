@@ -77,7 +77,9 @@ def check_splitting(integrator, word, stiffness, mass, friction, temperature):
     near(xx, of_x * expected[0] @ of_x.T)
     near(pp, of_p * expected[1] @ of_p.T)
     # friction alone contracts volume: det A = exp(-γh) for each coordinate
-    assert np.linalg.det(phase_matrix(integrator, stiffness)) == pytest.approx(math.exp(-friction * h * len(modes)), 1e-10)
+    assert np.linalg.det(phase_matrix(integrator, stiffness)) == pytest.approx(
+        math.exp(-friction * h * len(modes)), 1e-10
+    )
     natural = temperature / np.sqrt(omega2.max())  # <xp> may be 0, and then has this scale
     np.testing.assert_allclose(xp, of_x * expected[2] @ of_p.T, rtol=1e-10, atol=1e-10 * natural)
 

@@ -1,0 +1,240 @@
+"""What `engine.certify` lets pass, and what it must not: declarations are held, whatever a class says of itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from registry import BATHS, INTEGRATORS
+
+from heatbath import engine, integrators
+
+NAMED = {case.name: case.make for case in INTEGRATORS}
+
+
+@pytest.mark.parametrize("case", BATHS, ids=lambda case: case.name)
+def test_every_bath_passes(case):
+    verdict = engine.certify(case.make())
+    assert verdict.passed, str(verdict)
+    assert verdict.failures == () and verdict.require() is verdict
+    assert verdict["linear"].measured == "yes" and verdict["coordinates share no noise"].measured == "yes"
+    assert verdict["T sampled/bath as h → 0"].measured == pytest.approx(1, abs=1e-3)
+    assert "no bath" not in str(verdict)
+
+
+@pytest.mark.parametrize("case", BATHS, ids=lambda case: case.name)
+def test_numbers_of_the_bath_do_not_matter(case):
+    """The certificate is one of a scheme: temperature, mass, friction, mobility and step only set its units."""
+    change = {"mass": 3.0, "friction": 0.4} if case.make().has_momentum else {"mobility": 0.2}
+    verdict = engine.certify(case.make(temperature=0.05, step_size=5.0, **change))
+    assert verdict.passed, str(verdict)
+
+
+@pytest.mark.parametrize("step_size", [0.01, 2.0])
+def test_a_first_order_word_passes_at_any_friction(step_size):
+    """Its bias is aγh + b(hω)²: where one term leads, and where the other, depends on γ/ω."""
+    verdict = engine.certify(integrators.Splitting(scheme="OBA", step_size=step_size, friction=1.0))
+    assert verdict.passed, str(verdict)
+
+
+@pytest.mark.parametrize("word", ["AOAB", "OABAO", "OAB", "ABO", "AOBOA", "BAO", "OABA"])
+def test_every_word_declares_what_is_so(word):
+    assert engine.certify(integrators.Splitting(scheme=word, step_size=0.1, friction=1.3)).require().passed
+
+
+def test_its_numbers_are_the_closed_forms():
+    """analytic.md A.2 and A.3: k<x²>/T and <p²>/mT at quarters of the limit hω = 2 (w = 1/4, 1, 9/4), or z = 2."""
+    w = np.array([0.25, 1, 2.25])
+    lines = {name: engine.certify(NAMED[name]()) for name in ("BAOAB", "OBABO", "EulerMaruyama")}
+    read = lambda name, what: [line.measured for key, line in lines[name].lines.items() if key.startswith(what)]  # noqa: E731
+    np.testing.assert_allclose(read("BAOAB", "kinetic T"), 1 - w / 4, rtol=1e-8)
+    np.testing.assert_allclose(read("OBABO", "configurational T"), 1 / (1 - w / 4), rtol=1e-7)
+    np.testing.assert_allclose(read("EulerMaruyama", "configurational T"), [4 / 3, 2, 4], rtol=1e-7)
+    assert lines["BAOAB"]["stable below hω"].measured == pytest.approx(2, rel=1e-8)
+    assert lines["EulerMaruyama"]["stable below μhk"].measured == pytest.approx(2, rel=1e-6)
+    assert lines["OBABO"]["stationary order"].measured == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "integrator",
+    [
+        NAMED["Verlet"](),
+        NAMED["Descent"](),
+        integrators.Descent(optax.sgd(0.1)),
+        integrators.BAOAB(step_size=0.1, temperature=0),
+    ],
+    ids=["Verlet", "Descent with adam", "Descent with sgd", "BAOAB at T = 0"],
+)
+def test_without_a_bath_it_says_so(integrator):
+    verdict = engine.certify(integrator)
+    assert "no bath" in str(verdict)
+    assert not any(name.startswith(("T sampled", "exact for", "configurational")) for name in verdict.lines)
+    assert verdict["gradients a step"].measured == 1
+
+
+def test_a_descent_is_stable_below_two():
+    verdict = engine.certify(integrators.Descent(optax.sgd(0.1)))
+    assert verdict.passed and verdict["stable below μhk"].measured == pytest.approx(2, rel=1e-6)
+
+
+@engine.pytree
+class Loud(integrators.EulerMaruyama):
+    """Noise √(2.2 hT) for √(2hT): a temperature off by 10 %."""
+
+    def step(self, potential, state, noise):
+        return super().step(potential, state, engine.Noise((noise.normals[0] * np.sqrt(1.1),)))
+
+
+@engine.pytree
+class Proud(integrators.EulerMaruyama):
+    stationary_order = 2
+
+
+@engine.pytree
+class Perfect(integrators.EulerMaruyama):
+    exact = frozenset({"positions"})
+
+
+@engine.pytree
+class Thrifty(integrators.EulerMaruyama):
+    """Two gradients a step, one declared."""
+
+    def step(self, potential, state, noise):
+        ahead = super().step(potential, state, engine.Noise((jnp.zeros_like(state.position),)))
+        force = (potential.gradient(state.position) + potential.gradient(ahead.position)) / 2
+        kick = jnp.sqrt(2 * self.step_size * self.temperature) * noise.normals[0]
+        return state._replace(position=state.position - self.step_size * force + kick)
+
+
+@engine.pytree
+class Chorus(integrators.EulerMaruyama):
+    """All coordinates hear the same noise: every marginal is right."""
+
+    def step(self, potential, state, noise):
+        same = jnp.broadcast_to(noise.normals[0][..., :1], noise.normals[0].shape)
+        return super().step(potential, state, engine.Noise((same,)))
+
+
+@engine.pytree
+class Limping(integrators.Splitting):
+    """BAOAB without its last half kick."""
+
+    def step(self, potential, state, noise):
+        new = super().step(potential, state, noise)
+        return new._replace(momentum=new.momentum + self.step_size / 2 * potential.gradient(new.position))
+
+
+@engine.pytree
+class Early(integrators.Splitting):
+    """BAOAB that claims the momenta of BAOA."""
+
+    exact = frozenset({"positions", "momenta"})
+
+
+@engine.pytree
+class Joint(integrators.Splitting):
+    """BAOA's marginals are exact, but position and momentum are correlated."""
+
+    exact = frozenset({"positions", "momenta", "jointly"})
+
+
+@engine.pytree
+class Silent(integrators.Splitting):
+    """A bath that declares no stationary order."""
+
+    stationary_order = None
+
+
+@engine.pytree
+class Heavy(integrators.Splitting):
+    """A kinetic energy of half the momentum's: the thermometer is wrong, positions and momenta are right."""
+
+    def kinetic_energy(self, state):
+        return super().kinetic_energy(state) / 2
+
+
+@engine.pytree
+class Ascent(integrators.EulerMaruyama):
+    """The wrong sign of the force."""
+
+    def step(self, potential, state, noise):
+        new = super().step(potential, state, noise)
+        return new._replace(position=new.position + 2 * self.step_size * potential.gradient(state.position))
+
+
+MUTANTS = [
+    (Loud(step_size=0.1), "T sampled/bath as h → 0"),
+    (Proud(step_size=0.1), "stationary order"),
+    (Perfect(step_size=0.1), "exact for positions"),
+    (Thrifty(step_size=0.1), "gradients a step"),
+    (Chorus(step_size=0.1), "coordinates share no noise"),
+    (Limping(step_size=0.1), "T sampled/bath as h → 0"),
+    (Early(step_size=0.1), "exact for momenta"),
+    (Joint(scheme="BAOA", step_size=0.1), "exact for jointly"),
+    (Silent(step_size=0.1), "stationary order"),
+    (Heavy(step_size=0.1), None),  # by whichever line
+    (Ascent(step_size=0.1), "stable"),
+]
+
+
+@pytest.mark.parametrize(("integrator", "line"), MUTANTS, ids=[type(i).__name__ for i, _ in MUTANTS])
+def test_a_class_that_declares_too_much_fails(integrator, line):
+    verdict = engine.certify(integrator)
+    assert not verdict.passed
+    with pytest.raises(AssertionError, match="NOT passed: "):
+        verdict.require()
+    if line is not None:
+        assert line in verdict.failures and not verdict[line].passed
+        assert f"{line} " in str(verdict) and "FAILED" in str(verdict)
+
+
+@pytest.mark.parametrize("name", ["Loud", "Perfect", "Chorus"])
+def test_a_mutant_fails_for_its_fault_alone(name):
+    """So the mutants above fail for the right reason: a table of failures with one cause names that cause."""
+    integrator, line = next(pair for pair in MUTANTS if type(pair[0]).__name__ == name)
+    assert engine.certify(integrator).failures == (line,)
+
+
+@engine.pytree
+class Clipped(integrators.EulerMaruyama):
+    """A gradient clipped by the integrator: linear as long as nothing is clipped."""
+
+    bound: float = engine.number("positive", default=1.0)
+
+    def step(self, potential, state, noise):
+        drift = jnp.clip(potential.gradient(state.position), -self.bound, self.bound)
+        kick = jnp.sqrt(2 * self.step_size * self.temperature) * noise.normals[0]
+        return state._replace(position=state.position - self.step_size * drift + kick)
+
+
+@engine.pytree
+class Coin(integrators.EulerMaruyama):
+    """Moves or stays, by a uniform number: what a Metropolis test does."""
+
+    noise = engine.NoiseSpec(normals=1, uniforms=1)
+
+    def step(self, potential, state, noise):
+        return jax.tree.map(lambda new, old: jnp.where(noise.uniforms[0] < 0.5, new, old),
+                            super().step(potential, state, noise), state)  # fmt: skip
+
+
+@pytest.mark.parametrize("integrator", [Clipped(step_size=0.1, bound=1e-4), Clipped(step_size=0.1), Coin(step_size=0.1)],
+                         ids=["clipped early", "clipped late", "uniform noise"])  # fmt: skip
+def test_a_nonlinear_step_is_said_to_be_one(integrator):
+    verdict = engine.certify(integrator)
+    assert verdict["linear"].measured == "no" and not verdict.passed
+    assert type(integrator).__name__ in verdict["linear"].note
+    assert "stationary order" not in verdict.lines  # nothing exact can be said
+
+
+@pytest.mark.parametrize("change", [{"temperature": engine.sweep([1.0, 2.0])}, {"step_size": lambda step: 0.1 / (1 + step)},
+                                    {"temperature": engine.each(jnp.ones(3))}, {"mobility": jnp.ones(3)}],
+                         ids=["sweep", "schedule", "each", "diagonal"])  # fmt: skip
+def test_it_takes_plain_numbers(change):
+    with pytest.raises(ValueError, match=f"certify takes an integrator of plain numbers; {next(iter(change))}"):
+        engine.certify(integrators.EulerMaruyama(**{"step_size": 0.1, **change}))
+
+
+def test_it_takes_an_instance():
+    with pytest.raises(TypeError, match="must be an instance"):
+        engine.certify(integrators.EulerMaruyama)
