@@ -2,8 +2,7 @@
 
 A changed number never recompiles, and any number can be swept, scheduled or differentiated. A field declared with
 `number("positive")` carries its rule: plain Python numbers are checked when the object is made, arrays and schedules
-when they enter a run (`jax.tree_util.register_dataclass` also calls the constructor on tracers and placeholders,
-so nothing else may be checked here).
+when they enter a run.
 """
 
 import dataclasses
@@ -60,7 +59,36 @@ def pytree(cls: Class) -> Class:
             own(self)
 
     setattr(cls, "__post_init__", __post_init__)  # noqa: B010  (the dataclass decorator must find it)
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls))
+    cls = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
+    _register(cls)
+    return cls
+
+
+def _register(cls: type) -> None:
+    """Register a configuration as a pytree.
+
+    Not by `jax.tree_util.register_dataclass`: in jax 0.10 the structures of two dataclasses with equal static fields
+    compare equal whatever their classes, so a compiled step of one integrator would be run for another. And it calls the
+    constructor on placeholders, which this does not, so `__post_init__` sees only what a user gave.
+    """
+    fields = dataclasses.fields(cls)
+    leaves = [field.name for field in fields if not field.metadata.get("static")]
+    fixed = [field.name for field in fields if field.metadata.get("static")]
+
+    def flatten_with_keys(node: Any) -> tuple[list, tuple]:
+        children = [(jax.tree_util.GetAttrKey(name), getattr(node, name)) for name in leaves]
+        return children, tuple(getattr(node, name) for name in fixed)
+
+    def flatten(node: Any) -> tuple[list, tuple]:
+        return [getattr(node, name) for name in leaves], tuple(getattr(node, name) for name in fixed)
+
+    def unflatten(aux: tuple, children: Any) -> Any:
+        node = object.__new__(cls)
+        for name, value in (*zip(leaves, children, strict=True), *zip(fixed, aux, strict=True)):
+            object.__setattr__(node, name, value)
+        return node
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
 
 
 def is_configuration(node: Any) -> bool:
@@ -104,8 +132,8 @@ def size_of(tree: Any) -> int:
 
 def upcast(tree: Any) -> Any:
     """Every floating leaf in float64; call under `jax.enable_x64(True)`."""
-    as64 = lambda leaf: np.asarray(leaf, np.float64) if np.result_type(leaf).kind == "f" else leaf  # noqa: E731
-    return jax.tree.map(as64, tree)
+    floats = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.floating)  # noqa: E731
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) if floats(leaf) else leaf, tree)
 
 
 def ravel(tree: Any) -> jax.Array:

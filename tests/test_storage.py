@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from heatbath.integrators import BAOA, BAOAB, Descent, EulerMaruyama
 
 X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32) / 2
 WELL, BATH = potentials.DoubleWell(barrier=1.5, tilt=0.2), BAOAB(step_size=0.05, temperature=0.7)
+FRICTION = X[:, 0] ** 2
 TREE = {"weights": X, "bias": X[:, 0]}
 
 
@@ -70,7 +72,7 @@ CASES = {
         lambda: {"potential": posterior()},
     ),
     "a ladder": (
-        lambda: start(integrator=BAOA(step_size=0.05, temperature=engine.sweep([0.5, 1.0]), friction=engine.each(X[:, 0] ** 2))),
+        lambda: start(integrator=BAOA(step_size=0.05, temperature=engine.sweep([0.5, 1.0]), friction=engine.each(FRICTION))),
         dict,
     ),
     "a schedule": (lambda: start(integrator=ANNEALED()), lambda: {"integrator": ANNEALED()}),
@@ -104,35 +106,44 @@ def leaves(run):
 
 
 def go_on(folder):
-    """What the other process does: load every run, go on, write what it then holds."""
+    """What the other process does: load every run as soon as it is there, go on, write what it then holds."""
     for name, (_, given) in CASES.items():
-        run = engine.simulate(engine.load(folder / f"{name}.npz", **given()), steps=31, progress=False)
+        while not (path := folder / f"{name}.npz").exists():
+            time.sleep(0.05)
+        run = engine.simulate(engine.load(path, **given()), steps=31, progress=False)
         np.savez(folder / f"{name}.after.npz", *leaves(run))
 
 
 @pytest.fixture(scope="module")
-def runs():
-    return {name: make() for name, (make, _) in CASES.items()}
-
-
-@pytest.fixture(scope="module")
-def folder(runs, tmp_path_factory):
+def elsewhere(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    for name, run in runs.items():
-        run.save(folder / f"{name}.npz")
-    return folder
+    child = subprocess.Popen([sys.executable, __file__, folder])
+    yield folder, lambda: child.wait(timeout=300)
+    child.kill()
+    child.wait()
 
 
 @pytest.fixture(scope="module")
-def elsewhere(folder):
-    subprocess.run([sys.executable, __file__, folder], check=True, timeout=300)
-    return folder
+def runs(elsewhere):
+    """The runs of all cases, saved one after the other while the other process reads them."""
+    runs = {}
+    for name, (make, _) in CASES.items():
+        runs[name] = make()
+        runs[name].save(elsewhere[0] / f"{name}.npz")
+    return runs
+
+
+@pytest.fixture(scope="module")
+def folder(runs, elsewhere):
+    return elsewhere[0]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_new_process_goes_on_bit_for_bit(name, runs, elsewhere):
+    folder, finish = elsewhere
     expected = leaves(engine.simulate(runs[name], steps=31, progress=False))
-    with np.load(elsewhere / f"{name}.after.npz") as file:
+    assert finish() == 0
+    with np.load(folder / f"{name}.after.npz") as file:
         found = [file[f"arr_{i}"] for i in range(len(file.files))]
     assert len(found) == len(expected) and len(found) > 1
     for a, b in zip(found, expected, strict=True):
@@ -184,9 +195,10 @@ def forged(folder, tmp_path, **changes):
             {"integrator": {"class": ["subprocess", "Popen"], "fields": {"args": {"value": "false"}}}},
             "give integrator=",
         ),
-        ({"potential": {"class": ["heatbath.engine.run", "Path"], "fields": {}}}, "potential"),
+        ({"potential": {"class": ["heatbath.engine.layout", "Layout"], "fields": {}}}, "give potential="),
+        ({"integrator": {"class": ["heatbath.integrators.splitting", "Gone"], "fields": {}}}, "give integrator="),
     ],
-    ids=["stream", "schema", "precision", "a foreign class", "no configuration"],
+    ids=["stream", "schema", "precision", "a foreign class", "no configuration", "a class of another version"],
 )
 def test_files_that_cannot_go_on_exactly_are_refused(changes, says, folder, tmp_path):
     assert engine.load(forged(folder, tmp_path)).step == 23
