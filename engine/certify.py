@@ -150,7 +150,7 @@ def _reading(integrator: Integrator, stiffness: float) -> Reading:
     return Reading(stiffness * x / temperature, p / mass / temperature, xp * np.sqrt(stiffness / mass) / temperature)
 
 
-def _temperature_and_order(integrator: Integrator, reach: float) -> dict[str, Line]:
+def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
     """What is sampled as the step goes to 0, at a fixed stiffness and friction; and how fast that is approached."""
     h = float(integrator.step_size)
     stiffness = reach * (0.2**2 if integrator.has_momentum else 0.2)

@@ -20,7 +20,7 @@ def check_steps(steps: Any) -> int:
     try:
         if isinstance(steps, bool):
             raise TypeError
-        steps = operator.index(steps)
+        steps = operator.index(steps)  # pyright: ignore[reportArgumentType]
     except TypeError:
         raise TypeError(f"steps must be a whole number; got {steps!r}") from None
     if steps < 0:
@@ -40,7 +40,7 @@ def check_positions(positions: Any) -> tuple[Any, int]:
             raise TypeError(f"positions must be real numbers; got dtype {array.dtype}")
         if array.ndim == 0:
             raise ValueError("positions need a leading particle axis in every leaf, shape (n, ...); got a scalar")
-        if array.dtype == np.float64 and not jax.config.jax_enable_x64:
+        if array.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
             _warn_truncation()
         arrays.append(jnp.asarray(array, jnp.result_type(float) if array.dtype.kind in "iub" else array.dtype))
     counts = sorted({len(array) for array in arrays})

@@ -85,7 +85,8 @@ def compare(
                 suffix = suffix[:-1] + f", rung {rung}]"
         local, wrong = [], []
         for quantity in quantities:
-            new = _lines(estimates, quantity, rung, *bias_of(quantity), p_value, tolerance)
+            bias, bias_error = bias_of(quantity)
+            new = _lines(estimates, quantity, rung, bias, bias_error, p_value, tolerance)
             lines |= {name + suffix: line for name, line in new.items()}
             passed = [(name + suffix, line.passed) for name, line in new.items()]
             local += [ok for _, ok in passed if quantity.local]
@@ -214,7 +215,7 @@ def halved(integrator: Any) -> Any:
     if isinstance(h, Sweep):
         half: Any = Sweep(np.asarray(h.values) / 2, shared_noise=h.shared_noise)
     else:
-        half = (lambda step: h(step) / 2) if callable(h) else h / 2
+        half = (lambda step: h(step) / 2) if callable(h) else h / 2  # pyright: ignore[reportOperatorIssue]
     assert is_configuration(integrator)
     return dataclasses.replace(integrator, step_size=half)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from .marks import Each, Sweep, is_mark
 from .pytree import check_number, named_leaves
@@ -75,7 +76,7 @@ def configure(tree: Any, position: Any, particles: int, dtype: Any, rungs: int |
             kinds.append(STEP)
             schedules.append((name, rule or "", leaf))
         else:
-            if not isinstance(leaf, jax.core.Tracer) and rule is not None:
+            if not isinstance(leaf, Tracer) and rule is not None:
                 check_number(name, rule, leaf)
             if rule is not None:
                 _check_shape(name, rule, np.shape(leaf), position, leaf)

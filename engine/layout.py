@@ -75,14 +75,17 @@ class Layout(NamedTuple):
         """The inverse of `pack`."""
         return jax.tree.map(lambda a: self._public(jnp.moveaxis(a, -1, 1) if self.last else a, 0), tree)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def unpack_recorded(self, tree: Any) -> Any:
-        """Recorded values, (tiles, rows, ..., tile) in any layout, as (rows, lead, ...)."""
-        return jax.tree.map(lambda a: self._public(jnp.moveaxis(a, -1, 2), 1), tree)
+    def unpack_recorded(self, values: np.ndarray) -> np.ndarray:
+        """Recorded values on the host, (tiles, rows, ..., tile) in any layout, as (rows, lead, ...)."""
+        return self._public(np.moveaxis(values, -1, 2), 1)
 
-    def _public(self, a: jax.Array, before: int) -> jax.Array:
+    def unpack_mask(self, mask: np.ndarray) -> np.ndarray:
+        """A truth for each particle, (tiles, tile), as (lead)."""
+        return self._public(mask, 0)
+
+    def _public(self, a: Any, before: int) -> Any:
         """(tiles, `before` axes, tile, ...) as (`before` axes, lead, ...)."""
-        a = jnp.moveaxis(a, 0, before)
+        a = (np if isinstance(a, np.ndarray) else jnp).moveaxis(a, 0, before)
         kept, rest = a.shape[:before], a.shape[before + 2 :]
         every = (slice(None),) * before
         a = a.reshape(*kept, -1, *rest)[(*every, slice(0, self.rungs * self.padded))]

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 STREAM_VERSION = 1
 
@@ -89,7 +90,7 @@ def key_words(key: Any) -> Any:
 
 def stream_key(key: Any, stream: int) -> Any:
     """The two words of a stream's key, from those of `key_words`: on the host for a concrete key."""
-    words = np.asarray(key) if not isinstance(key, jax.core.Tracer) else key
+    words = np.asarray(key) if not isinstance(key, Tracer) else key
     xp = np if isinstance(words, np.ndarray) else jnp
     number, zero = np.full(1, stream, np.uint32), np.zeros(1, np.uint32)
     hashed = xp.concatenate(threefry(words[:1], words[1:], number, zero))

@@ -23,7 +23,7 @@ from .observables.statistics import Setting
 from .protocols import Draw, Integrator, Noise, Potential, as_potential
 from .run import Run
 
-ROW_BYTES = 2**24  # of observations that a block may hold
+ROW_BYTES = 2**21  # of observations that a block may hold
 MOST_ROWS = 64
 MOST_STEPS = 1 << 20  # in a block without schedules
 SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
@@ -271,8 +271,8 @@ class Plan(NamedTuple):
         """The values of all schedules for the steps of a block."""
         return evaluate(self.schedules, start, count, SCHEDULED_STEPS, self.program.dtype)
 
-    def collect(self, run: Run, records: tuple[Record, ...], start: int, count: int, rows: tuple) -> None:
-        """Push a block's rows of observations into the records, in float64."""
+    def collect(self, run: Run, records: tuple[Record, ...], start: int, count: int, rows: tuple) -> tuple[Record, ...]:
+        """The records with a block's rows of observations pushed into copies of them, in float64."""
         observables = [o for _, o in run.named_observables()]
         public = []
         for batch, row in zip(self.program.batches, rows, strict=True):
@@ -281,9 +281,10 @@ class Plan(NamedTuple):
             if found == 0:
                 public.append(None)
             elif batch.particles:
-                public.append(np.asarray(self.program.layout.unpack_recorded(row)))
+                public.append(self.program.layout.unpack_recorded(row))
             else:
                 public.append(self._merged(observables[batch.members[0]], widen(row)))
+        records = tuple(record.copy() for record in records)
         for record, observable, (number, begin, end) in zip(records, observables, self.parts, strict=True):
             every = observable.every
             found = (start + count) // every - start // every
@@ -291,6 +292,7 @@ class Plan(NamedTuple):
             skip = min(found, max(0, (record.first - every * (start // every + 1)) // every))
             if found > skip:
                 record.push(cut(observable.part(public[number], begin, end), skip, found))
+        return records
 
     def _merged(self, observable: Observable, rows: Any) -> Any:
         """Rows of tiles (or devices) as (rows, component, rung, group), the parts of a rung merged in order."""

@@ -1,15 +1,11 @@
 """Progress of a run, from the host: a rich bar on a terminal, else a plain line now and then; nothing for short runs."""
 
+import importlib.util
 import sys
 import time
 from typing import Any
 
-try:
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-except ImportError:  # the extra heatbath[progress]
-    Bar = None
+HAS_RICH = importlib.util.find_spec("rich") is not None  # the extra heatbath[progress]
 
 QUIET_SECONDS = 1.0  # nothing is shown before
 LINE_SECONDS = 10.0  # between plain lines
@@ -40,7 +36,7 @@ class Progress:
         if not self.enabled or now - self.began < QUIET_SECONDS:
             return
         rate = (self.done - self.first_done) / max(now - self.first, 1e-9)
-        if Bar is not None and sys.stderr.isatty():
+        if HAS_RICH and sys.stderr.isatty():
             self._draw(rate)
         elif now - self.last >= LINE_SECONDS:
             self.last = now
@@ -49,6 +45,10 @@ class Progress:
 
     def _draw(self, rate: float) -> None:
         if self.bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
             more = (TextColumn("{task.fields[rate]} steps/s"), TimeRemainingColumn())
             self.bar = Bar(*columns, *more, console=Console(stderr=True), transient=True)

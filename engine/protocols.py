@@ -1,7 +1,6 @@
 """What a potential and an integrator must offer. The base classes give the identities, so nobody asks with `hasattr`."""
 
 import abc
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -78,11 +77,13 @@ class Potential(abc.ABC):
         del draws
         return self
 
-    def __add__(self, other: Callable) -> "Potential":
+    def __add__(self, other: Any) -> "Potential":
         return Sum(terms=(self, as_potential(other)))
 
     def __radd__(self, other: Any) -> "Potential":
-        return self if isinstance(other, int | float) and other == 0 else Sum(terms=(as_potential(other), self))
+        if isinstance(other, int | float) and other == 0:  # where `sum` starts
+            return self
+        return Sum(terms=(as_potential(other), self))
 
     def __mul__(self, factor: Scalar) -> "Potential":
         return Scaled(potential=self, factor=factor)
@@ -100,7 +101,7 @@ class Function(Potential):
         return self.function(position)
 
 
-def as_potential(energy: Callable) -> Potential:
+def as_potential(energy: Any) -> Potential:
     """Any callable as a `Potential`; a potential is returned as it is."""
     if isinstance(energy, Potential):
         return energy

@@ -35,12 +35,18 @@ def number(rule: str = "", *, kw_only: bool = True, **options: Any) -> Any:
 
 
 def check_number(name: str, rule: str, value: Any) -> None:
-    """Raise `ValueError` if a concrete number or array breaks the rule of its field."""
+    """Raise ValueError if a concrete number or array breaks the rule of its field, TypeError if it is no number."""
     array = np.asarray(value)
-    if array.dtype.kind not in "fiub" or not bool(np.all(RULES[rule](array))):
-        broken = array if array.ndim == 0 else array[~RULES[rule](array)][:1] if array.dtype.kind in "fiu" else array
-        words = f"{rule} and finite" if rule and not np.all(np.isfinite(array.astype(float))) else rule or "finite"
-        raise ValueError(f"{name} must be {words}; got {np.asarray(broken).ravel()[0]!r}".replace("np.float64", ""))
+    if not jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be a number; got {value!r}")
+    numbers = array.astype(np.float64)
+    good = RULES[rule](numbers)
+    if np.all(good):
+        return
+    broken = float(numbers[~good].flat[0]) if numbers.ndim else float(numbers)
+    words = rule if rule and np.isfinite(broken) else f"{rule} and finite" if rule else "finite"
+    among = f" among {numbers.size} values" if numbers.size > 1 else ""
+    raise ValueError(f"{name} must be {words}; got {broken:g}{among}")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(static, number, dataclasses.field))

@@ -54,7 +54,8 @@ def simulate(
     else:
         run = prepare(potential, integrator, positions, key=0 if key is None else key, observables=observables)
     plan = Plan.of(run)
-    state, step, records = plan.pack(run.state), run.step, tuple(record.copy() for record in run.records)
+    state, step, records = plan.pack(run.state), run.step, run.records
+    run = dataclasses.replace(run, state=None)  # a million particles need no second copy
     end, pace = run.step + steps, 16
     finished = lambda: dataclasses.replace(run, state=plan.unpack(state), step=step, records=records)  # noqa: E731
     with Progress(total=steps, label=plan.label, enabled=progress) as bar:
@@ -67,10 +68,10 @@ def simulate(
                 new, rows, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, state, plan.keys, at)
                 if np.asarray(broken).any():  # waits for the block
                     raise diagnose(plan, run, state, step, count)
-                plan.collect(run, records, step, count, rows)
+                measured = plan.collect(run, records, step, count, rows)
             except KeyboardInterrupt:
                 raise Interrupted(finished(), end) from None
-            state, step = new, step + count
+            state, step, records = new, step + count, measured  # together: an interruption leaves nothing half done
             bar.advance(count)
             taken = time.monotonic() - began
             pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))

@@ -35,7 +35,7 @@ def save(run: Run, path: Any) -> None:
         "leg": run.leg,
         "leg_step": run.leg_step,
         "ladder": run.ladder,
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": bool(jax.config.read("jax_enable_x64")),
         "positions": _describe(jax.tree.unflatten(treedef, range(len(leaves))), arrays),
         "leaves": [[leaf.shape, str(leaf.dtype)] for leaf in leaves],
         "potential": _describe(run.potential, arrays),
@@ -89,7 +89,7 @@ def load(
             f"{path} has schema {header['schema']} and noise stream {header['stream']}; this heatbath reads schemas up to "
             f"{SCHEMA} and draws stream {STREAM_VERSION}, so it cannot go on exactly"
         )
-    if header["x64"] != bool(jax.config.jax_enable_x64):
+    if header["x64"] != bool(jax.config.read("jax_enable_x64")):
         mode = "float64" if header["x64"] else "float32"
         raise ValueError(f"{path} was saved in {mode} mode; set jax.config.update('jax_enable_x64', {header['x64']})")
     given = {"potential": potential, "integrator": integrator, "observables": observables, "positions": positions}

@@ -116,8 +116,16 @@ def classifier(path: pathlib.Path, run: Any, reference: dict, scores: dict, data
         filled = [b for b in range(5) if np.any(place == b)]
         shown = [(confidence[place == b].mean(), right_answers[place == b].mean(), np.sum(place == b)) for b in filled]
         at, accuracy, many = map(np.asarray, zip(*shown, strict=True))
-        middle.errorbar(at, accuracy, np.sqrt(np.maximum(accuracy * (1 - accuracy), 0.02) / many), fmt="o-", color=color,
-                        lw=1, ms=4, label=f"{name}\nnll {score['nll']:.3f}, ece {score['calibration error']:.3f}")  # fmt: skip
+        middle.errorbar(
+            at,
+            accuracy,
+            np.sqrt(np.maximum(accuracy * (1 - accuracy), 0.02) / many),
+            fmt="o-",
+            color=color,
+            lw=1,
+            ms=4,
+            label=f"{name}\nnll {score['nll']:.3f}, ece {score['calibration error']:.3f}",
+        )
     middle.set(
         xlabel="confidence", ylabel="share of right answers", title="calibration on the test part", ylim=(0, 1.05)
     )

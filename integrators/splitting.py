@@ -114,7 +114,7 @@ class Splitting(Integrator):
         return state.momentum
 
     def kinetic_energy(self, state: Phase) -> jax.Array:
-        return optax.tree.vdot(state.momentum, self._velocity(state.momentum)) / 2
+        return jnp.asarray(optax.tree.vdot(state.momentum, self._velocity(state.momentum))) / 2
 
     def _velocity(self, momentum: Any) -> Any:
         return times(jax.tree.map(lambda m: 1 / m, self.mass), momentum)

@@ -64,4 +64,4 @@ class Harmonic(Solvable):
         xi = normals(stream_key(key_words(key), Stream.EXACT), counter(0), 1, particles, coordinates, jnp.float64)[
             0
         ].real
-        return jax.vmap(unravel)(mean + xi @ np.linalg.cholesky(covariance).T)
+        return jax.vmap(unravel)(jnp.asarray(mean) + xi @ np.linalg.cholesky(covariance).T)

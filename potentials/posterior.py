@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..engine.protocols import Chance, Draw, Potential
 from ..engine.pytree import number, pytree, static
@@ -49,7 +50,7 @@ class Posterior(Potential):
         leaves = jax.tree.leaves(self.data)
         if not all(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves):
             return  # placeholders of a tree transformation
-        if not all(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        if not all(isinstance(leaf, Tracer) for leaf in leaves):
             object.__setattr__(self, "data", jax.tree.map(_on_device, self.data))
         sizes = sorted({leaf.shape[0] if leaf.ndim else 0 for leaf in leaves})
         if len(sizes) != 1 or sizes[0] == 0:
@@ -84,7 +85,7 @@ class Posterior(Potential):
             case "replacement":
                 return mulhi(words(draw.words, place), self.examples)
             case "epoch":
-                place = place + jnp.asarray(draw.phase, jnp.uint32) * np.uint32(self.batch_size)
+                place = place + jnp.asarray(draw.phase, jnp.uint32) * np.uint32(self.batch_size or 1)
         return shuffle(draw.words, place, self.examples)
 
     def at(self, draws: tuple[Draw, ...]) -> Potential:

@@ -192,8 +192,8 @@ def test_a_class_that_declares_too_much_fails(integrator, line):
 def test_a_mutant_fails_for_its_fault_alone(name):
     """So the mutants above fail for the right reason: a table of failures with one cause names that cause."""
     integrator, line = next(pair for pair in MUTANTS if type(pair[0]).__name__ == name)
-    v = engine.certify(integrator)
-    assert v.failures == (line,), str(v)
+    verdict = engine.certify(integrator)
+    assert verdict.failures == (line,), str(verdict)
 
 
 @engine.pytree

@@ -154,7 +154,8 @@ class Mean(Observable):
                 as_units(self.merge, jax.tree.map(lambda a, s=half: a[s], sums), setting.unit)
                 for half in (slice(0, times // 2), slice(times // 2, times))
             ]
-            score = np.abs(normal_score(*self._difference(*halves, setting.unit)))
+            t, dof = self._difference(halves[0], halves[1], setting.unit)
+            score = np.abs(normal_score(t, dof))
             if np.nanmax(score, initial=0) > limit:
                 found.append(
                     f"drift: the two halves of the window differ by {np.nanmax(score):.1f} standard deviations"

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from ..equilibrium import Solvable
 from ..noise import Stream, threefry
@@ -161,7 +162,7 @@ def laplacian(potential: Potential, x: Any) -> jax.Array:
 
     The signs are hashed from the bits of the position, so the estimate is a pure function and averages over particles.
     """
-    flat, unravel = jax.flatten_util.ravel_pytree(x)
+    flat, unravel = ravel_pytree(x)
     force = lambda y: ravel(potential.gradient(unravel(y)))  # noqa: E731
     along = lambda v: jnp.vdot(v, jax.jvp(force, (flat,), (v,))[1])  # noqa: E731
     if isinstance(potential, Solvable) and potential.separable:
