@@ -9,7 +9,7 @@ import numpy as np
 
 from .block import Program, Window, evolve_tile
 from .configuration import STEP, configure
-from .layout import Layout, block_length
+from .layout import Layout, block_length, lanes
 from .noise import key_words, stream_keys
 from .protocols import as_potential
 from .pytree import size_of
@@ -22,7 +22,8 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
     noise is that of `simulate` with the same key, so `advance(U, I, run.state, key, run.step, k)` is what
     `simulate(run, steps=k)` would do, before any change of integrator. start, steps: integers, also traced, with
     (start + steps) × normals a step below 2³¹. Numbers of the potential and integrator may be traced; schedules must be
-    traceable functions of the step. Nothing is observed, and a particle that is not finite is not reported.
+    traceable functions of the step. Under jit pass numbers as arguments: closed over they are constants, which the
+    compiler folds with other rounding. Nothing is observed, and a particle that is not finite is not reported.
     """
     potential = as_potential(potential)
     n = jax.tree.leaves(state)[0].shape[0]
@@ -32,11 +33,13 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
     config = configure((potential, integrator, ()), position, n, dtype)
     if config.rungs is not None:
         raise ValueError("advance takes one population: use jax.vmap over the swept number instead of engine.sweep")
-    length = block_length(n * size_of(position) * max(1, integrator.noise.normals))
-    whole = len(jax.tree.leaves(position)) > 1 or size_of(position) > 256
+    whole = len(leaves) > 1 or size_of(position) > 256
+    last = not whole and all(len(leaf.shape) <= 1 for leaf in leaves) and not potential.chance
+    padded = lanes(n, n, last)
+    length = block_length(padded * size_of(position) * max(1, integrator.noise.normals))
     layout = Layout(
-        particles=n, rungs=1, ladder=False, shared_noise=False, groups=n, padded=n, tile=n, tiles=1, devices=1,
-        last=not whole and all(len(leaf.shape) <= 1 for leaf in leaves) and not potential.chance, steps=length,
+        particles=n, rungs=1, ladder=False, shared_noise=False, groups=n, padded=padded, tile=padded, tiles=1, devices=1,
+        last=last, steps=length,
     )  # fmt: skip
     program = Program(
         recipe=config.recipe, layout=layout, position=(treedef, tuple(leaves)), noise=integrator.noise,
@@ -55,11 +58,7 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
         phases=(),
     )
     scheduled = lambda i: [jnp.asarray(f(base + i), dtype) for _, _, f in config.schedules]  # noqa: E731
-    inside = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, 0, layout.axis), tree)  # noqa: E731
-    outside = lambda tree: jax.tree.map(lambda a: jnp.moveaxis(a, layout.axis, 0), tree)  # noqa: E731
     keys = stream_keys(key_words(key))
-    return outside(
-        evolve_tile(program, config.shared, inside(config.particle), scheduled, inside(state), keys, at, jnp.int32(0))[
-            0
-        ]
-    )
+    particle, inner = (jax.tree.map(lambda a: a[0], layout.pack(tree)) for tree in (config.particle, state))
+    inner, _, _ = evolve_tile(program, config.shared, particle, scheduled, inner, keys, at, jnp.int32(0))
+    return layout.unpack(jax.tree.map(lambda a: a[None], inner))

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jax.sharding import PartitionSpec
 
 from .configuration import Recipe
 from .hardware import cpu_options
@@ -264,51 +263,49 @@ def evolve_tile(
 
 
 def run_block(
-    program: Program, shared: list, particle: list, scheduled: list, state: Any, keys: dict, at: Window
-) -> tuple[Any, tuple, jax.Array]:
-    """All tiles through the window, on all devices.
+    program: Program, shared: list, particle: tuple, scheduled: list, state: tuple, keys: dict, at: Window
+) -> tuple[tuple, tuple, tuple]:
+    """All tiles through the window, on all devices at once.
 
-    Returns the packed state; for each batch its rows, with a leading axis of tiles, or of devices where the tiles of one
-    population were merged; and which particles are not finite, packed.
+    particle, state: packed, a part for each device. Returns the states; for each batch its rows, with a leading axis of
+    tiles, or of 1 where the tiles of one population were merged; and which particles are not finite; each a tuple of
+    parts. Devices share nothing, so each runs the same program on its own tiles: compiled together by `shard_map` it
+    would be fused differently, and round differently, than on one device.
     """
-    compiled = _compiled(program.layout.last and jax.default_backend() == "cpu")
-    return compiled(program, shared, particle, scheduled, state, keys, at)
+    layout = program.layout
+    compiled = _compiled(layout.last and jax.default_backend() == "cpu")
+    tiles = np.arange(layout.tiles).reshape(layout.devices, -1)
+    parts = [
+        compiled(program, shared, mine, scheduled, part, keys, at, indices)
+        for mine, part, indices in zip(particle, state, tiles, strict=True)
+    ]
+    return tuple(zip(*parts, strict=True))  # pyright: ignore[reportReturnType]
 
 
 @functools.cache
 def _compiled(elementwise: bool) -> Any:
     """The block under `jax.jit`, with the options that fit loops over elements."""
-    return jax.jit(_run_block, static_argnames=("program",), compiler_options=cpu_options() if elementwise else None)
+    return jax.jit(_run_tiles, static_argnames=("program",), compiler_options=cpu_options() if elementwise else None)
 
 
-def _run_block(
-    program: Program, shared: list, particle: list, scheduled: list, state: Any, keys: dict, at: Window
+def _run_tiles(
+    program: Program, shared: list, particle: list, scheduled: list, state: Any, keys: dict, at: Window, indices: Any
 ) -> tuple[Any, tuple, jax.Array]:
-    layout = program.layout
+    """The tiles of one device, one after the other."""
     schedules = lambda i: [values[i - at.low] for values in scheduled]  # noqa: E731
 
-    def on_device(particle: list, state: Any, first: Any) -> tuple:
-        def tile(_: None, inputs: tuple) -> tuple:
-            particle, state, index = inputs
-            return None, evolve_tile(program, shared, particle, schedules, state, keys, at, index)
+    def tile(_: None, inputs: tuple) -> tuple:
+        particle, state, index = inputs
+        return None, evolve_tile(program, shared, particle, schedules, state, keys, at, index)
 
-        state, rows, broken = lax.scan(tile, None, (particle, state, first))[1]
-        if not layout.ladder:  # all tiles are of one population
-            observables = observables_of(program, shared)
-            rows = tuple(
-                row if batch.particles else fold_tiles(observables[batch.members[0]], row)
-                for batch, row in zip(program.batches, rows, strict=True)
-            )
-        return state, rows, broken
-
-    indices = jnp.arange(layout.tiles)
-    if layout.devices == 1:
-        return on_device(particle, state, indices)
-    mesh = jax.make_mesh((layout.devices,), ("tiles",), axis_types=(jax.sharding.AxisType.Auto,))
-    split = PartitionSpec("tiles")
-    return jax.shard_map(on_device, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(
-        particle, state, indices
-    )
+    state, rows, broken = lax.scan(tile, None, (particle, state, indices))[1]
+    if not program.layout.ladder:  # all tiles are of one population
+        observables = observables_of(program, shared)
+        rows = tuple(
+            row if batch.particles else fold_tiles(observables[batch.members[0]], row)
+            for batch, row in zip(program.batches, rows, strict=True)
+        )
+    return state, rows, broken
 
 
 def fold_tiles(observable: Observable, rows: Any) -> Any:

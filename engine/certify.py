@@ -12,9 +12,10 @@ from .checks import check_integrator
 from .linear import LinearMap, NotLinear, Quadratic, linear_map
 from .marks import is_mark
 from .protocols import Integrator, Noise, Potential
-from .pytree import named_leaves, pytree
+from .pytree import named_leaves, pytree, static
 from .verdict import Line, Verdict
 
+RIGHT = 1e-3  # departure of an extrapolated temperature from the bath's that is still no error
 EXACT = 1e-9  # relative departure that is still rounding
 FRACTIONS = (0.25, 0.5, 0.75)  # of the stability limit in hω, where laws are looked at
 
@@ -44,13 +45,15 @@ def certify(integrator: Integrator) -> Verdict:
             raise ValueError(f"certify takes an integrator of plain numbers; {name} is {leaf!r}")
     lines = {"gradients a step": _count(integrator)}
     title = f"certificate of {getattr(integrator, 'scheme', type(integrator).__name__)}: exact, on quadratic energies"
+    bath = integrator.temperature is not None and float(integrator.temperature) > 0 and any(integrator.noise)
+    title += "" if bath else "; no bath, hence no stationary law"
     try:
         _map(integrator, 1e-3)
+        limit = _stability(integrator)
     except NotLinear as error:
         lines["linear"] = Line("no", "yes", passed=False, note=str(error))
         return Verdict(title, lines)
     lines["linear"] = Line("yes", "yes")
-    limit = _stability(integrator)
     if limit is None:
         lines["stable"] = Line("never", "for small steps", passed=False)
         return Verdict(title, lines)
@@ -58,8 +61,8 @@ def certify(integrator: Integrator) -> Verdict:
     natural = _natural(integrator, limit)
     shown = float(f"{natural:.9g}") if np.isfinite(natural) else "unbounded"
     lines[f"stable below {scale}"] = Line(shown, "")
-    if integrator.temperature is None or not float(integrator.temperature) > 0 or integrator.noise == (0, 0, 0, 0):
-        return Verdict(title + "; no bath, hence no stationary law", lines)
+    if not bath:
+        return Verdict(title, lines)
     reach = limit if np.isfinite(limit) else 4.0 / float(integrator.step_size) ** 2
     power = 2 if integrator.has_momentum else 1  # k ~ (hω)², or μhk
     probes = {f: _reading(integrator, reach * f**power) for f in FRACTIONS}
@@ -78,26 +81,30 @@ def _map(integrator: Integrator, stiffness: float) -> LinearMap:
     return linear_map(integrator, Quadratic(matrix=np.array([[stiffness]])), jnp.zeros(1))
 
 
+@pytree
+class Counting(Potential):
+    """A quadratic energy that notes every gradient asked of it while a step is traced."""
+
+    asked: list = static()
+
+    def __call__(self, position: Any) -> jax.Array:
+        return jnp.sum(position**2) / 2
+
+    def value_and_gradient(self, position: Any) -> Any:
+        self.asked.append(1)
+        return super().value_and_gradient(position)
+
+
 def _count(integrator: Integrator) -> Line:
     """Gradients asked for while a step is traced, against the declared number."""
-    asked = 0
-
-    @pytree
-    class Counting(Potential):
-        def __call__(self, position: Any) -> jax.Array:
-            return jnp.sum(position**2) / 2
-
-        def value_and_gradient(self, position: Any) -> Any:
-            nonlocal asked
-            asked += 1
-            return super().value_and_gradient(position)
-
+    counting = Counting(asked=[])
     zero = jnp.zeros(1)
     noise = lambda spec: Noise((zero,) * spec.normals, jnp.zeros(spec.scalars), jnp.full(spec.uniforms, 0.5),  # noqa: E731
                                jnp.zeros(spec.words, jnp.uint32))  # fmt: skip
-    state = integrator.init(Counting(), zero, noise(integrator.init_noise))
-    asked = 0
-    jax.eval_shape(integrator.step, Counting(), state, noise(integrator.noise))
+    state = integrator.init(counting, zero, noise(integrator.init_noise))
+    counting.asked.clear()
+    jax.eval_shape(lambda state: integrator.step(counting, state, noise(integrator.noise)), state)
+    asked = len(counting.asked)
     return Line(float(asked), float(integrator.gradients), passed=asked == integrator.gradients)
 
 
@@ -129,8 +136,9 @@ def _natural(integrator: Integrator, stiffness: float) -> float:
     return (1 - _map(integrator, small).radius) / small * stiffness
 
 
-def _mass(integrator: Integrator) -> float:
-    """The mass, from the kinetic energy of a momentum of 1."""
+def _mass(integrator: Any) -> float:
+    """The mass, from the kinetic energy of the momentum that is drawn at temperature 1."""
+    integrator = dataclasses.replace(integrator, temperature=1.0)
     with jax.enable_x64(True):
         quadratic = Quadratic(matrix=np.eye(1))
         state = integrator.init(quadratic, jnp.zeros(1), Noise((jnp.ones(1),) * integrator.init_noise.normals))
@@ -154,23 +162,34 @@ def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
     """What is sampled as the step goes to 0, at a fixed stiffness and friction; and how fast that is approached."""
     h = float(integrator.step_size)
     stiffness = reach * (0.2**2 if integrator.has_momentum else 0.2)
-    at = [
-        _reading(dataclasses.replace(integrator, step_size=h * s), stiffness).positions for s in (1 / 4, 1 / 8, 1 / 16)
-    ]
-    bias = [b - 1 for b in at]
-    declared = integrator.stationary_order
-    if abs(bias[-1]) < EXACT:
-        found, order, ok = at[-1], "exact here", declared is not None
-    else:
-        order = float(np.log2((at[0] - at[1]) / (at[1] - at[2])))
-        p = max(1, round(order))
-        found = at[2] + (at[2] - at[1]) / (2.0**p - 1)
-        ok = declared is not None and abs(order - declared) < 0.3
-    right = abs(found - 1) < 0.02 * max(abs(bias[0]), 1e-6) + 1e-4
-    return {
-        "T sampled/bath as h → 0": Line(found, 1.0, passed=bool(right)),
-        "stationary order": Line(order, "none" if declared is None else float(declared), passed=ok),
-    }
+    readings: list[Reading] = []
+    orders: list[float] = []
+    while len(readings) < 16:  # halved until the order has settled
+        readings.append(_reading(dataclasses.replace(integrator, step_size=h / 2 ** (2 + len(readings))), stiffness))
+        if len(readings) < 3:
+            continue
+        first, second = (readings[i].positions - readings[i + 1].positions for i in (-3, -2))
+        if abs(second) < EXACT:
+            break
+        orders.append(float(np.log2(first / second)) if first * second > 0 else np.nan)
+        if len(orders) > 1 and abs(orders[-1] - orders[-2]) < 0.02:
+            break
+    declared, order = integrator.stationary_order, orders[-1] if orders else np.nan
+    power = max(1, round(order)) if np.isfinite(order) else 1
+    limit = lambda name: _extrapolated(*(getattr(r, name) for r in readings[-2:]), power)  # noqa: E731
+    lines = {"T sampled/bath as h → 0": Line(limit("positions"), 1.0, passed=abs(limit("positions") - 1) < RIGHT)}
+    if integrator.has_momentum:
+        kinetic = limit("momenta")
+        lines["momenta sampled/bath as h → 0"] = Line(kinetic, 1.0, passed=abs(kinetic - 1) < RIGHT)
+    exact = not orders  # no bias at all, as far as a quadratic energy can tell
+    ok = declared is not None and (exact or abs(order - declared) < 0.3)
+    shown = "none" if declared is None else float(declared)
+    return lines | {"stationary order": Line("exact here" if exact else order, shown, passed=ok)}
+
+
+def _extrapolated(coarse: float, fine: float, order: int) -> float:
+    """The limit of two values at steps h and h/2 with errors of an order in h."""
+    return fine + (fine - coarse) / (2.0**order - 1)
 
 
 def _exactness(integrator: Integrator, probes: dict[float, Reading]) -> dict[str, Line]:

@@ -42,7 +42,8 @@ def check_positions(positions: Any) -> tuple[Any, int]:
             raise ValueError("positions need a leading particle axis in every leaf, shape (n, ...); got a scalar")
         if array.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
             _warn_truncation()
-        arrays.append(jnp.asarray(array, jnp.result_type(float) if array.dtype.kind in "iub" else array.dtype))
+        floating = jnp.result_type(float) if array.dtype.kind in "iub" else jax.dtypes.canonicalize_dtype(array.dtype)
+        arrays.append(jnp.asarray(array, floating))
     counts = sorted({len(array) for array in arrays})
     if len(counts) > 1:
         raise ValueError(f"positions disagree on the number of particles: leading axes of {counts}")
@@ -69,7 +70,7 @@ def _warn_truncation() -> None:
         warnings.warn(
             "positions are float64 but JAX runs in float32, so they are truncated; pass float32, or set "
             'jax.config.update("jax_enable_x64", True) first',
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

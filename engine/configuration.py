@@ -87,25 +87,39 @@ def configure(tree: Any, position: Any, particles: int, dtype: Any, rungs: int |
     return Configuration(Recipe(treedef, tuple(kinds)), shared, per_particle, schedules, rungs, noise == {True})
 
 
+def evaluate_first(schedules: list[tuple[str, str, Callable]], start: int, position: Any, dtype: Any) -> list:
+    """The values of schedules at one step, their shapes checked against one particle's position."""
+    values = [rows[0] for rows in evaluate(schedules, start, 1, 1, dtype)]
+    for (name, rule, schedule), value in zip(schedules, values, strict=True):
+        _check_shape(name, rule, value.shape, position, schedule)
+    return values
+
+
 def evaluate(schedules: list[tuple[str, str, Callable]], start: int, count: int, length: int, dtype: Any) -> list:
-    """The values of schedules for the steps start … start + count - 1, padded to `length` rows."""
+    """The values of schedules for the steps start … start + count - 1, the last repeated up to `length` rows."""
     rows = []
     for name, rule, schedule in schedules:
-        values = _evaluate(name, schedule, start, count)
+        values = _evaluate(name, schedule, start, count, length)
         check_number(f"{name} (a schedule, within steps {start} to {start + count - 1})", rule, values)
-        padded = np.concatenate([values, np.repeat(values[-1:], length - count, axis=0)])
-        rows.append(jnp.asarray(padded, dtype))
+        rows.append(jnp.asarray(values, dtype))
     return rows
 
 
-def _evaluate(name: str, schedule: Callable, start: int, count: int) -> np.ndarray:
-    steps = np.arange(start, start + count)
+def _evaluate(name: str, schedule: Callable, start: int, count: int, length: int) -> np.ndarray:
+    steps = start + np.minimum(np.arange(length), count - 1)  # always `length`, so that no count compiles anything
     try:
         values = np.asarray(jax.vmap(schedule)(jnp.asarray(steps, jnp.int32)), np.float64)
     except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError, TypeError, ValueError):
-        values = np.asarray([np.asarray(schedule(int(step)), np.float64) for step in steps])  # plain Python or numpy
-    if values.shape[0] != count:
-        raise ValueError(f"{name}: a schedule must return one value a step; got shape {values.shape} for {count} steps")
+        rows = [schedule(int(step)) for step in steps[:count]]  # plain Python or numpy
+        rows += rows[-1:] * (length - count)
+        try:
+            values = np.asarray(rows, np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name}: a schedule must return numbers; at step {start} it gives {rows[0]!r}") from None
+    if values.shape[0] != length:
+        raise ValueError(
+            f"{name}: a schedule must return one value a step; got shape {values.shape} for {length} steps"
+        )
     return values
 
 

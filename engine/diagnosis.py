@@ -56,4 +56,4 @@ def _replay(plan: Any, state: Any, start: int, count: int) -> tuple[Any, Any]:
 def _broken(plan: Any, state: Any, start: int, count: int) -> np.ndarray:
     """Which particles are not finite after some steps: (n,), or (rungs, n)."""
     broken = _replay(plan, state, start, count)[1]
-    return plan.program.layout.unpack_mask(np.asarray(broken))
+    return plan.program.layout.unpack_mask(np.concatenate([np.asarray(part) for part in broken]))

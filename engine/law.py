@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .equilibrium import Solvable
-from .linear import NotLinear, linear_map
+from .linear import NoStationary, NotLinear, linear_map
 from .observables.measurements import (
     Measurement,
     VirialTemperature,
@@ -51,7 +51,7 @@ def predict(integrator: Integrator, potential: Solvable, like: Any, *, origin: A
             return _linear(integrator, potential, like, origin)
         if potential.separable:
             return _separable(integrator, potential, like, origin)
-    except (NotLinear, NoTransfer) as error:
+    except (NotLinear, NoTransfer, NoStationary) as error:
         raise NoLaw(str(error)) from None
     raise NoLaw(f"{type(potential).__name__} is neither quadratic nor a sum over coordinates")
 

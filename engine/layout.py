@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+LANES = 64  # least particles along the vector axis
 GROUPS = 64  # observables are sums in this many groups of particles, one a particle when there are fewer
 
 
@@ -79,6 +80,23 @@ class Layout(NamedTuple):
         """Recorded values on the host, (tiles, rows, ..., tile) in any layout, as (rows, lead, ...)."""
         return self._public(np.moveaxis(values, -1, 2), 1)
 
+    def spread(self, tree: Any) -> tuple[Any, ...]:
+        """Packed leaves cut into one part for each device, and put there."""
+        if self.devices == 1:
+            return (tree,)
+        each = self.tiles // self.devices
+        return tuple(
+            jax.device_put(jax.tree.map(lambda a, d=d: a[d * each : (d + 1) * each], tree), device)
+            for d, device in enumerate(jax.local_devices()[: self.devices])
+        )
+
+    def gather(self, parts: tuple[Any, ...]) -> Any:
+        """The inverse of `spread`, on the first device."""
+        if len(parts) == 1:
+            return parts[0]
+        here = jax.device_put(parts, jax.local_devices()[0])
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *here)
+
     def unpack_mask(self, mask: np.ndarray) -> np.ndarray:
         """A truth for each particle, (tiles, tile), as (lead)."""
         return self._public(mask, 0)
@@ -101,11 +119,11 @@ def choose(
     size = sum(math.prod(shape) for shape in shapes)
     last = size <= 256 and all(len(shape) <= 1 for shape in shapes) and not minibatch
     groups = min(particles, GROUPS)
-    padded = math.ceil(particles / groups) * groups
+    padded = lanes(particles, groups, last)
     # a tile's state and a few rows of its noise fit the second-level cache; the width fills vector registers
     width = 4096 if size <= 4 else 2048 if size <= 16 else max(groups, 2 ** int(math.log2(max(64, 2**17 // size))))
     if padded >= width or rungs is None:
-        tiles = max(math.ceil(padded / width), min(devices, padded // groups))
+        tiles = max(math.ceil(padded / width), min(devices, max(1, padded // LANES)))
         tile = math.ceil(padded / tiles / groups) * groups
         padded = tile * math.ceil(padded / tile)
         total = (rungs or 1) * padded // tile
@@ -126,6 +144,16 @@ def choose(
         last=last,
         steps=block_length(tile * size * max(1, normals)),
     )
+
+
+def lanes(particles: int, groups: int, last: bool) -> int:
+    """Particles after padding to whole groups, and, where they lie along vectors, to a few full vectors.
+
+    Loops shorter than a vector are compiled to scalar code that contracts multiply-adds differently: a particle alone
+    would differ in its last bit from the same particle among many.
+    """
+    least = LANES if last else 1
+    return math.ceil(max(particles, least) / groups) * groups
 
 
 def block_length(values: int) -> int:

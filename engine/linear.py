@@ -34,11 +34,11 @@ class LinearMap(NamedTuple):
         return float(np.abs(np.linalg.eigvals(self.drift)).max())
 
     def stationary(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (s,) and covariance (s, s) of the stationary law; raises ValueError where there is none."""
+        """Mean (s,) and covariance (s, s) of the stationary law; raises `NoStationary` where there is none."""
         from scipy.linalg import solve_discrete_lyapunov
 
         if not self.radius < 1 - 1e-13:
-            raise ValueError(f"no stationary law: the spectral radius of a step is {self.radius:.6g}, not below 1")
+            raise NoStationary(f"no stationary law: the spectral radius of a step is {self.radius:.6g}, not below 1")
         mean = np.linalg.solve(np.eye(len(self.drift)) - self.drift, self.constant)
         return mean, solve_discrete_lyapunov(self.drift, self.noise @ self.noise.T)
 
@@ -46,6 +46,10 @@ class LinearMap(NamedTuple):
         """Stationary mean (d,) and covariance (d, d) of the position."""
         mean, covariance = self.stationary()
         return self.position @ mean, self.position @ covariance @ self.position.T
+
+
+class NoStationary(ValueError):
+    """The step is unstable: its chain has no stationary law."""
 
 
 class NotLinear(ValueError):
@@ -66,7 +70,9 @@ def linear_map(integrator: Integrator, potential: Potential, position: Any) -> L
         )
     for s, xi, there in probes:  # a linear map is the same seen from anywhere
         expected = drift @ s + noise @ xi + constant
-        if not np.allclose(there, expected, rtol=LINEAR, atol=LINEAR * (1 + np.abs(expected).max())):
+        if not np.isfinite(expected).all() or not np.allclose(
+            there, expected, rtol=LINEAR, atol=LINEAR * (1 + np.abs(expected).max())
+        ):
             raise NotLinear(f"a step of {type(integrator).__name__} is not linear on {type(potential).__name__}")
     return LinearMap(drift, noise, constant, position, momentum)
 

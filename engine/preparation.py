@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from .block import Batch, Program
 from .checks import check_energy, check_integrator, check_positions, check_step
-from .configuration import SHARED, STEP, Configuration, Recipe, configure, evaluate
+from .configuration import SHARED, STEP, Configuration, Recipe, configure, evaluate, evaluate_first
 from .layout import choose
 from .marks import is_mark
 from .noise import Stream, counter, key_words, normals, stream_key, stream_keys, threefry
@@ -66,7 +66,7 @@ def _begin(
     if config.rungs is not None and not ladder:
         positions = jax.tree.map(lambda a: jnp.broadcast_to(a, (config.rungs, *a.shape)), positions)
         ladder = True
-    scheduled = [values[0] for values in evaluate(config.schedules, step, 1, 1, dtype)]
+    scheduled = evaluate_first(config.schedules, step, position, dtype)
     first = [values[0] if config.rungs is None else values[0, 0] for values in config.particle]
     realised, kernel = config.recipe.build(config.shared, first, scheduled)
     check_energy(realised, position)
@@ -74,13 +74,14 @@ def _begin(
     shape = lambda count: tuple(position for _ in range(count))  # noqa: E731
     state = jax.eval_shape(kernel.init, realised, position, Noise(shape(spec.normals)))
     check_step(kernel, state, _abstract_step(integrator, kernel, realised, position, state))
-    run = Run(
-        potential=potential, integrator=integrator, measured=(), key=key, ladder=ladder, step=step, leg=leg,
-        leg_step=step, leg_time=time, state=_initialise(config, positions, n, _leg_key(key, leg), scheduled, ladder),
-    )  # fmt: skip
     if observables is None:
         observables = standard(potential, integrator, position)
-    return _observe(run, observables)
+    records, settings = _records(observables, realised, kernel, state, n, step, ladder)
+    return Run(
+        potential=potential, integrator=integrator, measured=observables, key=key, ladder=ladder, step=step, leg=leg,
+        leg_step=step, leg_time=time, records=records, settings=settings,
+        state=_initialise(config, positions, n, _leg_key(key, leg), scheduled, ladder),
+    )  # fmt: skip
 
 
 def _abstract_step(integrator: Integrator, kernel: Integrator, potential: Potential, position: Any, state: Any) -> Any:
@@ -152,27 +153,34 @@ def _change(run: Run, integrator: Integrator) -> Run:
 
 def _observe(run: Run, observables: Any) -> Run:
     """The run with new observables that begin at its step."""
-    leaves = jax.tree.leaves(observables, is_leaf=is_observable)
-    for leaf in leaves:
-        if not isinstance(leaf, Observable):
-            raise TypeError(
-                "observables must be a tree of observables, such as {'energy': observables.Mean("
-                f"observables.potential_energy)}}; it holds {type(leaf).__name__}: wrap a function in Mean(...)"
-            )
     bare = Plan.of(dataclasses.replace(run, measured=(), records=(), settings=()))
     potential, integrator, _ = bare.first()
-    state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
+    drop = 2 if run.ladder else 1
+    state = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[drop:], a.dtype), run.state)
+    records, settings = _records(observables, potential, integrator, state, run.particles, run.step, run.ladder)
+    return dataclasses.replace(run, measured=observables, records=records, settings=settings)
+
+
+def _records(
+    observables: Any, potential: Potential, integrator: Integrator, state: Any, particles: int, step: int, ladder: bool
+) -> tuple[tuple[Record, ...], tuple[Setting, ...]]:
+    """Empty records for a tree of observables from a step on; everything is checked on the shapes of one state."""
     records, settings = [], []
-    independent = not any(chance.shared for chance in run.potential.chance)
-    for observable in leaves:
+    independent = not any(chance.shared for chance in potential.chance)
+    for observable in jax.tree.leaves(observables, is_leaf=is_observable):
+        if not isinstance(observable, Observable):
+            raise TypeError(
+                "observables must be a tree of observables, such as "
+                "{'energy': observables.Mean(observables.potential_energy)}; it holds a "
+                f"{type(observable).__name__}, {observable!r}: wrap a measurement or function in Mean(...)"
+            )
         measure = observable.measure.measure if isinstance(observable.measure, Observable) else observable.measure
         measure.check(potential, integrator, state)
         value = jax.eval_shape(measure, potential, integrator, state)
-        start = run.step + observable.burn_in
-        first = (start // observable.every + 1) * observable.every
+        first = ((step + observable.burn_in) // observable.every + 1) * observable.every
         records.append(Record(first=first, every=observable.every, merge=observable.merge, keep=observable.keeps_time))
-        settings.append(Setting(run.particles, independent, run.ladder, _restorer(value)))
-    return dataclasses.replace(run, measured=observables, records=tuple(records), settings=tuple(settings))
+        settings.append(Setting(particles, independent, ladder, _restorer(value)))
+    return tuple(records), tuple(settings)
 
 
 def _restorer(value: Any) -> Any:
@@ -193,7 +201,7 @@ class Plan(NamedTuple):
 
     program: Program
     shared: list
-    particle: list
+    particle: tuple  # a part for each device
     schedules: list
     keys: dict  # of the streams
     room: int  # steps that a block may take
@@ -220,7 +228,8 @@ class Plan(NamedTuple):
             chance=run.potential.chance, driven=STEP in config.recipe.kinds[: ends[0]], batches=(),
         )  # fmt: skip
         plan = cls(
-            program=program, shared=config.shared, particle=layout.pack(config.particle), schedules=config.schedules,
+            program=program, shared=config.shared, particle=layout.spread(layout.pack(config.particle)),
+            schedules=config.schedules,
             keys=stream_keys(_leg_key(run.key, run.leg)), parts=(), room=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
             label=f"{type(run.integrator).__name__} · {layout.particles * layout.rungs:,} particles",
         )  # fmt: skip
@@ -253,19 +262,19 @@ class Plan(NamedTuple):
 
     def first(self) -> tuple:
         """The potential, integrator and observables as the first particle sees them at step 0; shapes matter only."""
-        particle = [values[0, ..., 0] if self.program.layout.last else values[0, 0] for values in self.particle]
+        particle = [values[0, ..., 0] if self.program.layout.last else values[0, 0] for values in self.particle[0]]
         dtype = self.program.dtype
         return self.program.recipe.build(
             self.shared, particle, [v[0] for v in evaluate(self.schedules, 0, 1, 1, dtype)]
         )
 
-    def pack(self, state: Any) -> Any:
-        """A public state in the layout of the blocks."""
-        return self.program.layout.pack(state)
+    def pack(self, state: Any) -> tuple:
+        """A public state in the layout of the blocks, a part for each device."""
+        return self.program.layout.spread(self.program.layout.pack(state))
 
-    def unpack(self, state: Any) -> Any:
+    def unpack(self, state: tuple) -> Any:
         """A state of the blocks as the public one."""
-        return self.program.layout.unpack(state)
+        return self.program.layout.unpack(self.program.layout.gather(state))
 
     def scheduled(self, start: int, count: int) -> list:
         """The values of all schedules for the steps of a block."""
@@ -275,9 +284,9 @@ class Plan(NamedTuple):
         """The records with a block's rows of observations pushed into copies of them, in float64."""
         observables = [o for _, o in run.named_observables()]
         public = []
-        for batch, row in zip(self.program.batches, rows, strict=True):
+        for batch, *parts in zip(self.program.batches, *rows, strict=True):
             found = (start + count) // batch.every - start // batch.every
-            row = jax.tree.map(lambda a, n=found: np.asarray(a[:, :n]), row)
+            row = jax.tree.map(lambda *a, n=found: np.concatenate([np.asarray(part)[:, :n] for part in a]), *parts)
             if found == 0:
                 public.append(None)
             elif batch.particles:

@@ -56,10 +56,14 @@ def pytree(cls: Class) -> Class:
 
     def __post_init__(self: Any) -> None:
         for field in dataclasses.fields(self):
+            if "rule" not in field.metadata:
+                continue
             value = getattr(self, field.name)
-            if "rule" in field.metadata and isinstance(value, int | float | str):
-                if isinstance(value, str | bool):
-                    raise TypeError(f"{field.name} must be a number; got {value!r}")
+            if isinstance(value, list | tuple) and all(isinstance(row, int | float) for row in value):
+                object.__setattr__(self, field.name, value := np.asarray(value, float))
+            if value is None or isinstance(value, str | bool):
+                raise TypeError(f"{field.name} must be a number; got {value!r}")
+            if isinstance(value, int | float):
                 check_number(field.name, field.metadata["rule"], value)
         if own is not None:
             own(self)

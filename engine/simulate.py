@@ -66,7 +66,7 @@ def simulate(
                 scheduled = plan.scheduled(step, count)
                 at = window(plan.program, step, count)
                 new, rows, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, state, plan.keys, at)
-                if np.asarray(broken).any():  # waits for the block
+                if any(np.asarray(part).any() for part in broken):  # waits for the block
                     raise diagnose(plan, run, state, step, count)
                 measured = plan.collect(run, records, step, count, rows)
             except KeyboardInterrupt:

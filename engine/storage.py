@@ -1,10 +1,10 @@
 """A run as one `.npz`: arrays, and a JSON header that says what they are. Nothing is pickled."""
 
+import dataclasses
 import importlib
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import jax
@@ -59,15 +59,15 @@ def save(run: Run, path: Any) -> None:
             for i, leaf in enumerate(jax.tree.leaves(tree)):
                 arrays[f"record.{r}.{name}.{i}"] = leaf
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-        try:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
             np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
             file.flush()
             os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.replace(file.name, path)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load(
@@ -180,9 +180,13 @@ def _rebuild(form: dict, arrays: dict) -> Any:
         case {"class": [module, name], "fields": fields}:
             if module.partition(".")[0] != HOME:
                 raise LookupError(f"an object of {module}")
-            cls = getattr(importlib.import_module(module), name)
-            if not is_configuration(node := object.__new__(cls)):
+            try:
+                cls = getattr(importlib.import_module(module), name)
+            except (ImportError, AttributeError):
+                raise LookupError(f"a {name} of {module}, which this version has not") from None
+            if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
                 raise LookupError(f"{name}, which is no configuration")
+            node = object.__new__(cls)
             for field, child in fields.items():
                 object.__setattr__(node, field, _rebuild(child, arrays))
             return node

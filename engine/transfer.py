@@ -55,10 +55,12 @@ def stationary_averages(
         starts = tuple(a.ravel() for a in np.meshgrid(x, xi, indexing="ij"))
         stepped, stepped_xi, measured = (np.asarray(a) for a in _map(integrator, potential, *starts, noise, functions))
         most, most_xi = LADDER[-1]
-        of_x = _recurrence(x, weight, most)
+        # polynomials in a coordinate that grows like a logarithm converge under exponential tails too
+        bend = lambda y: np.arcsinh((y - mean) / (2 * deviation))  # noqa: E731
+        of_x = _recurrence(bend(x), weight, most)
         of_xi = [(0.0, float(np.sqrt(k)), float(np.sqrt(k + 1))) for k in range(most_xi)]
-        before = _evaluate(of_x, starts[0]), _evaluate(of_xi, starts[1])  # (basis, start)
-        after = _evaluate(of_x, stepped) * noise_weight, _evaluate(of_xi, stepped_xi)  # (basis, start, noise)
+        before = _evaluate(of_x, bend(starts[0])), _evaluate(of_xi, starts[1])  # (basis, start)
+        after = _evaluate(of_x, bend(stepped)) * noise_weight, _evaluate(of_xi, stepped_xi)  # (basis, start, noise)
         weights = np.outer(weight, xi_weight).ravel()
         old: np.ndarray | None = None
         for size, size_xi in LADDER:
@@ -78,6 +80,9 @@ def _averages(before: list, after: list, weights: np.ndarray, measured: np.ndarr
     basis = (before[0][:, None] * before[1][None]).reshape(-1, len(weights)) * weights
     moved = np.matmul(after[0].transpose(1, 0, 2), after[1].transpose(1, 2, 0))  # (start, in x, in the Gaussian)
     transfer = basis @ moved.reshape(len(weights), -1)  # <basis_k, P basis_l>
+    # in the smallest basis a chain that has a law contracts; larger ones see the roundings of far tails
+    if len(transfer) <= LADDER[0][0] * LADDER[0][1] and np.abs(np.linalg.eigvals(transfer[1:, 1:])).max() >= 1:
+        raise NoTransfer("the step is too large for a stationary law")
     law = np.linalg.solve(transfer[1:, 1:].T - np.eye(len(transfer) - 1), -transfer[0, 1:])
     return np.concatenate([[1.0], law]) @ (basis @ measured)
 

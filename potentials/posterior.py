@@ -69,6 +69,11 @@ class Posterior(Potential):
 
     def _energy(self, position: Any, data: Any, weight: float) -> jax.Array:
         likelihoods = jax.vmap(self.log_likelihood, in_axes=(None, 0))(position, data)
+        if likelihoods.ndim != 1:
+            raise ValueError(
+                f"log_likelihood must return one scalar for one example; got shape {likelihoods.shape[1:]}: it sees a single "
+                "row of the data, and the sum over examples is the posterior's"
+            )
         return -weight * self.likelihood_power * jnp.sum(likelihoods) - self.log_prior(position)
 
     @property

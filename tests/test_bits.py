@@ -20,6 +20,7 @@ from registry import INTEGRATORS
 
 from heatbath import engine, potentials
 from heatbath.engine import observables
+from heatbath.engine.layout import LANES
 
 STEPS, KEY, N, D = 97, 3, 1000, 3
 ENERGIES = {
@@ -124,7 +125,8 @@ def laid_out(monkeypatch, *, groups, steps):
 
     def choose(**shapes):
         layout = chosen(**shapes)
-        tile = groups * layout.groups
+        # a tile is at least LANES wide where particles lie along vectors: narrower loops round differently
+        tile = -(-max(groups * layout.groups, LANES) // layout.groups) * layout.groups
         tiles = -(-layout.padded // tile)
         return layout._replace(tile=tile, tiles=tiles, padded=tiles * tile, steps=steps)
 

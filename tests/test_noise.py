@@ -20,7 +20,6 @@ from heatbath.engine import noise as drawn
 from heatbath.engine.noise import Stream, blocks, box_muller, counter, key_words, normals, stream_key, threefry
 
 P_VALUE = 1e-6
-Z = -scipy.special.ndtri(P_VALUE / 2)  # two-sided, 4.89
 
 
 def threefry_python(key: tuple[int, int], x: tuple[int, int]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..pytree import number, pytree, static
 from .observable import Observable
@@ -20,9 +21,9 @@ class Density:
     """
 
     edges: np.ndarray
-    density: np.ndarray
-    error: np.ndarray
-    outside: np.ndarray
+    density: Any
+    error: Any
+    outside: Any
     unit: str
     dof: int
     count: int
@@ -56,8 +57,12 @@ class Histogram(Observable):
         self._check()
         if isinstance(self.bins, bool) or not isinstance(self.bins, int) or self.bins < 1:
             raise ValueError(f"Histogram: bins must be a positive integer; got {self.bins!r}")
-        if isinstance(self.low, int | float) and isinstance(self.high, int | float) and not self.low < self.high:
-            raise ValueError(f"Histogram: low must be below high; got {self.low} and {self.high}")
+        low, high = self.low, self.high
+        plain = all(
+            isinstance(a, int | float | np.ndarray | jax.Array) and not isinstance(a, Tracer) for a in (low, high)
+        )
+        if plain and not low < high:
+            raise ValueError(f"Histogram: low must be below high; got {low} and {high}")
 
     def reduce(self, values: jax.Array, valid: jax.Array) -> jax.Array:
         k, rungs, _, groups = values.shape
@@ -86,19 +91,17 @@ class Histogram(Observable):
         estimate = jackknife(self.merge, units, lambda s: s / count(s), count)
         edges = np.linspace(float(self.low), float(self.high), self.bins + 1)
 
-        def shaped(array: np.ndarray) -> np.ndarray:
-            array = np.moveaxis(array.reshape(k, bins, -1), 0, -1)  # (bin, rung, component)
-            array = np.moveaxis(array, 0, -1)  # (rung, component, bin)
-            array = array if setting.ladder else array[0]
-            shape = np.shape(setting.restore(np.zeros(k)))
-            return array.reshape(*array.shape[:-2], *shape, bins)
+        def shaped(array: np.ndarray) -> Any:
+            tree = setting.restore(np.moveaxis(array.reshape(k, bins, -1), 0, -1).swapaxes(0, 1))  # (rung, bin, value)
+            tree = jax.tree.map(lambda a: np.moveaxis(a, 1, -1), tree)
+            return tree if setting.ladder else jax.tree.map(lambda a: a[0], tree)
 
         share, error = shaped(estimate.value), shaped(estimate.error)
         return Density(
             edges=edges,
-            density=share[..., 1:-1] / np.diff(edges),
-            error=error[..., 1:-1] / np.diff(edges),
-            outside=share[..., [0, -1]],
+            density=jax.tree.map(lambda a: a[..., 1:-1] / np.diff(edges), share),
+            error=jax.tree.map(lambda a: a[..., 1:-1] / np.diff(edges), error),
+            outside=jax.tree.map(lambda a: a[..., [0, -1]], share),
             unit=setting.unit,
             dof=estimate.dof,
             count=int(sums.sum()) // k,

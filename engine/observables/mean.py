@@ -84,8 +84,12 @@ class Mean(Observable):
     def reduce(self, values: jax.Array, valid: jax.Array) -> Moments:
         weight = valid.astype(values.dtype)[None]
         count = jnp.sum(weight, axis=-2)
-        mean = jnp.sum(jnp.where(valid, values, 0), axis=-2) / jnp.maximum(count, 1)
-        deviation = jnp.where(valid, values - mean[..., None, :], 0)
+        # around one of the values, so that a large mean with a small spread loses no digits
+        pivot = values[..., :1, :]
+        apart = jnp.where(valid, values - pivot, 0)
+        shift = jnp.sum(apart, axis=-2) / jnp.maximum(count, 1)
+        mean = pivot[..., 0, :] + shift
+        deviation = jnp.where(valid, apart - shift[..., None, :], 0)
         if self.covariance:
             products = jnp.einsum("irmg,jrmg->ijrg", deviation, deviation)
             return Moments(count, mean, products.reshape(-1, *products.shape[2:]))

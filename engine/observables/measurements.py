@@ -178,21 +178,35 @@ def laplacian(potential: Potential, x: Any) -> jax.Array:
     return along(1 - 2 * signs.astype(flat.dtype))
 
 
+KINKED = frozenset({"abs", "max", "min", "sign", "floor", "round", "reduce_max", "reduce_min"})
+
+
 def find_kinks(potential: Callable, x: Any) -> set[str]:
-    """Primitives in the energy that have no second derivative; smooth compositions known to JAX are not searched."""
+    """Primitives in the energy that have no second derivative, on the way from the position to the value.
+
+    What only steers a stop_gradient (the shift of a logsumexp), the modulus within a logarithm, and compositions whose
+    derivative JAX is told (softplus, logaddexp) are smooth; relu is not.
+    """
     found: set[str] = set()
 
     def search(jaxpr: Any) -> None:
-        for equation in jaxpr.eqns:
-            name = str(equation.params.get("name", "") or (equation.params.get("call_jaxpr", None) and ""))
-            if equation.primitive.name in ("abs", "max", "min", "sign", "floor", "round", "reduce_max", "reduce_min"):
+        live = {v for v in jaxpr.outvars if not hasattr(v, "val")}
+        inside_log: set[Any] = set()
+        for equation in reversed(jaxpr.eqns):
+            name = equation.primitive.name
+            if not live & set(equation.outvars) or name == "stop_gradient":
+                continue
+            inputs = {v for v in equation.invars if not hasattr(v, "val")}
+            live |= inputs
+            if name == "log":
+                inside_log |= inputs
+            elif name in KINKED and not (name == "abs" and set(equation.outvars) <= inside_log):
                 if any(jnp.issubdtype(v.aval.dtype, jnp.floating) for v in equation.invars):
-                    found.add(equation.primitive.name)
-            elif equation.primitive.name.startswith("custom_jvp") and "relu" not in str(equation.params):
-                continue  # logaddexp, softplus: written with a maximum, smooth as a whole
-            elif name not in ("logsumexp", "softmax", "log_softmax"):
+                    found.add(name)
+            elif not name.startswith("custom_jvp") or "relu" in str(equation.params):
                 for inner in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns")):
-                    search(getattr(inner, "jaxpr", inner)) if hasattr(inner, "eqns") else None
+                    if hasattr(inner, "eqns"):
+                        search(getattr(inner, "jaxpr", inner))
 
     search(jax.make_jaxpr(potential)(x).jaxpr)
     return found

@@ -55,19 +55,24 @@ class Observable(abc.ABC):
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Any:
         """What the user reads, from the observations after a step."""
 
-    def _check(self) -> None:
+    def _check(self, *, of_observables: bool = False) -> None:
         """For `__post_init__` of the subclasses."""
         name = type(self).__name__
         for field, least in (("every", 1), ("burn_in", 0)):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}: {field} must be an integer of at least {least} steps; got {value!r}")
-        if isinstance(self.measure, int | float | str | list | tuple | dict):
-            raise TypeError(f"{name} takes a function of the position or one of `observables`; got {self.measure!r}")
-        if callable(self.measure) and not isinstance(self.measure, Measurement | Observable):
+        if isinstance(self.measure, Observable):
+            if not of_observables:
+                raise TypeError(
+                    f"{name} takes a function of the position or one of `observables`; got {self.measure!r}"
+                )
+        elif callable(self.measure):
             object.__setattr__(self, "measure", as_measurement(self.measure))  # once, before anything is traced
+        else:
+            raise TypeError(f"{name} takes a function of the position or one of `observables`; got {self.measure!r}")
 
 
 def is_observable(node: Any) -> bool:
-    """For `is_leaf` when mapping over a tree of observables."""
-    return isinstance(node, Observable)
+    """For `is_leaf` when mapping over a tree of observables; neither None nor a bare measurement may vanish."""
+    return node is None or isinstance(node, Observable | Measurement)

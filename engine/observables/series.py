@@ -40,7 +40,7 @@ class Series(Observable):
     keeps_time = True
 
     def __post_init__(self) -> None:
-        self._check()
+        self._check(of_observables=True)
         if isinstance(self.measure, Observable) and not isinstance(self.measure, Mean):
             raise TypeError(f"Series records a measurement or a Mean; got {type(self.measure).__name__}")
 
