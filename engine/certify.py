@@ -176,7 +176,7 @@ def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
             break
     declared, order = integrator.stationary_order, orders[-1] if orders else np.nan
     power = max(1, round(order)) if np.isfinite(order) else 1
-    limit = lambda name: _extrapolated(*(getattr(r, name) for r in readings[-2:]), power)  # noqa: E731
+    limit = lambda name: _extrapolated(getattr(readings[-2], name), getattr(readings[-1], name), power)  # noqa: E731
     lines = {"T sampled/bath as h → 0": Line(limit("positions"), 1.0, passed=abs(limit("positions") - 1) < RIGHT)}
     if integrator.has_momentum:
         kinetic = limit("momenta")

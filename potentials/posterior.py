@@ -71,7 +71,7 @@ class Posterior(Potential):
         likelihoods = jax.vmap(self.log_likelihood, in_axes=(None, 0))(position, data)
         if likelihoods.ndim != 1:
             raise ValueError(
-                f"log_likelihood must return one scalar for one example; got shape {likelihoods.shape[1:]}: it sees a single "
+                f"log_likelihood must return one scalar for one example; got shape {likelihoods.shape[1:]}: it sees one "
                 "row of the data, and the sum over examples is the posterior's"
             )
         return -weight * self.likelihood_power * jnp.sum(likelihoods) - self.log_prior(position)

@@ -12,6 +12,7 @@ from ..engine.noise import Stream, blocks, counter, key_words, stream_key, unifo
 from ..engine.pytree import size_of
 
 NODES = 4001
+RESOLVED = 4.0  # nodes that the weight is spread over, at least: the trapezoid rule then errs by less than 1e-10
 NEGLIGIBLE = 60.0  # energies this many T above the minimum do not count: exp(-60) = 9e-27
 
 
@@ -29,6 +30,11 @@ def moments(energy: Callable, half_width: float, temperature: float, like: Any) 
     exponent = -np.asarray(energy(grid)) / temperature
     weights = np.exp(exponent - exponent.max())
     weights /= weights.sum()
+    if 1 / np.sum(weights**2) < RESOLVED:
+        raise ValueError(
+            f"the density is narrower than the grid of its quadrature at temperature {temperature:g}: its wells are too "
+            "steep, or its tilt too large, for the temperature; a Harmonic well describes it there"
+        )
     mean = weights @ grid
     return np.full(d, mean), np.eye(d) * (weights @ (grid - mean) ** 2)
 

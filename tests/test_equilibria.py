@@ -295,3 +295,10 @@ def test_temperatures_that_are_refused(landscape, temperature):
 def test_what_else_is_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("barrier, tilt, temperature", [(1.0, 0.0, 1e-7), (1.0, 1e5, 1.0)])
+def test_a_well_too_narrow_for_the_quadrature_is_refused(barrier, tilt, temperature):
+    with pytest.raises(ValueError, match="narrower than the grid"):
+        potentials.DoubleWell(barrier=barrier, tilt=tilt).equilibrium(temperature)
+    assert potentials.DoubleWell(barrier=1e4).equilibrium(1.0).mean_energy == pytest.approx(0.5, rel=1e-3)
