@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .checks import check_integrator
+from .checks import check_integrator, check_step
 from .linear import LinearMap, NotLinear, Quadratic, linear_map
 from .marks import is_mark
 from .protocols import Integrator, Noise, Potential
@@ -32,10 +32,11 @@ def certify(integrator: Integrator) -> Verdict:
     """Certify an integrator by linear algebra on quadratic energies: deterministic, float64, no Monte Carlo.
 
     Lines: whether a step is linear in state and noise (if not, nothing more can be said exactly); gradients a step as
-    counted and as declared; the largest stable step; the temperature it samples as the step goes to 0; the order of its
+    counted and as declared; the largest stable step; the temperatures it samples as the step goes to 0; the order of its
     stationary bias; which of positions, momenta, and both jointly, it samples exactly at finite steps; that coordinates
-    do not share noise; and, for information, the configurational and kinetic temperature at a quarter, half and three
-    quarters of the stability limit. `.passed` says whether every declaration holds; `.require()` raises if not.
+    do not share noise and fluctuations are proportional to T; and, for information, the configurational and kinetic
+    temperature at a quarter, half and three quarters of the stability limit. `weak_order` is not judged. `.passed` says
+    whether every declaration holds; `.require()` raises if not.
 
     The integrator's own step size, temperature, friction and mass are used; they must be plain numbers.
     """
@@ -60,7 +61,7 @@ def certify(integrator: Integrator) -> Verdict:
     scale = "hω" if integrator.has_momentum else "μhk"
     natural = _natural(integrator, limit)
     shown = float(f"{natural:.9g}") if np.isfinite(natural) else "unbounded"
-    lines[f"stable below {scale}"] = Line(shown, "")
+    lines[f"stable below {scale}"] = Line(shown, "", passed=None)
     if not bath:
         return Verdict(title, lines)
     reach = limit if np.isfinite(limit) else 4.0 / float(integrator.step_size) ** 2
@@ -68,12 +69,14 @@ def certify(integrator: Integrator) -> Verdict:
     probes = {f: _reading(integrator, reach * f**power) for f in FRACTIONS}
     lines |= _temperature_and_order(integrator, reach)
     lines |= _exactness(integrator, probes)
+    lines["fluctuations grow like T"] = _proportional(integrator, reach)
     lines["coordinates share no noise"] = _independence(integrator, reach)
     for fraction, reading in probes.items():
         place = f"{scale} = {_natural(integrator, reach * fraction**power):.3g}"
-        lines[f"configurational T/bath at {place}"] = Line(reading.positions, 1.0, step_bias=reading.positions - 1)
+        x, p = reading.positions, reading.momenta
+        lines[f"configurational T/bath at {place}"] = Line(x, 1.0, step_bias=x - 1, passed=None)
         if integrator.has_momentum:
-            lines[f"kinetic T/bath at {place}"] = Line(reading.momenta, 1.0, step_bias=reading.momenta - 1)
+            lines[f"kinetic T/bath at {place}"] = Line(p, 1.0, step_bias=p - 1, passed=None)
     return Verdict(title, lines)
 
 
@@ -103,7 +106,8 @@ def _count(integrator: Integrator) -> Line:
                                jnp.zeros(spec.words, jnp.uint32))  # fmt: skip
     state = integrator.init(counting, zero, noise(integrator.init_noise))
     counting.asked.clear()
-    jax.eval_shape(lambda state: integrator.step(counting, state, noise(integrator.noise)), state)
+    new = jax.eval_shape(lambda state: integrator.step(counting, state, noise(integrator.noise)), state)
+    check_step(integrator, state, new)
     asked = len(counting.asked)
     return Line(float(asked), float(integrator.gradients), passed=asked == integrator.gradients)
 
@@ -190,6 +194,13 @@ def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
 def _extrapolated(coarse: float, fine: float, order: int) -> float:
     """The limit of two values at steps h and h/2 with errors of an order in h."""
     return fine + (fine - coarse) / (2.0**order - 1)
+
+
+def _proportional(integrator: Any, reach: float) -> Line:
+    """At four times the temperature the covariance is four times as large: else T enters with a wrong power."""
+    hot = dataclasses.replace(integrator, temperature=4 * float(integrator.temperature))
+    cold, warm = (_reading(i, reach / 16).positions for i in (integrator, hot))
+    return Line(warm / cold, 1.0, passed=abs(warm / cold - 1) < EXACT)
 
 
 def _exactness(integrator: Integrator, probes: dict[float, Reading]) -> dict[str, Line]:

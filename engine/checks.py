@@ -39,7 +39,10 @@ def check_positions(positions: Any) -> tuple[Any, int]:
         if array.dtype.kind == "c" or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
             raise TypeError(f"positions must be real numbers; got dtype {array.dtype}")
         if array.ndim == 0:
-            raise ValueError("positions need a leading particle axis in every leaf, shape (n, ...); got a scalar")
+            raise ValueError(
+                "positions need a leading particle axis in every leaf, shape (n, ...); got a scalar "
+                "(a list is a tree of its entries: pass an array)"
+            )
         if array.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
             _warn_truncation()
         floating = jnp.result_type(float) if array.dtype.kind in "iub" else jax.dtypes.canonicalize_dtype(array.dtype)
@@ -79,6 +82,9 @@ def check_integrator(integrator: Any) -> None:
     if isinstance(integrator, type) and issubclass(integrator, Integrator):
         raise TypeError(f"integrator must be an instance: {integrator.__name__}(step_size=...); got the class itself")
     if not isinstance(integrator, Integrator) or not is_configuration(integrator):
+        if callable(getattr(integrator, "update", None)):
+            name = type(integrator).__name__
+            raise TypeError(f"integrator must be an Integrator: wrap an optax optimiser in Descent(...); got {name}")
         raise TypeError(
             "integrator must be an instance of a @pytree subclass of heatbath.engine.Integrator, such as "
             f"integrators.BAOA(step_size=0.1); got {type(integrator).__name__}"

@@ -58,6 +58,8 @@ def compare(
     Raises ValueError where there is no equilibrium to compare with: no `Solvable` potential, temperature 0, a schedule
     that still changes, values that differ between particles.
     """
+    if not isinstance(run, Run):
+        raise TypeError(f"compare takes a Run, as engine.simulate returns it; got {type(run).__name__}")
     if not 0 < p_value < 1:
         raise ValueError(f"p_value must be between 0 and 1; got {p_value}")
     if not tolerance >= 0:

@@ -21,6 +21,7 @@ from .observables.record import Record, cut, fold, widen
 from .observables.standard import standard
 from .observables.statistics import Setting
 from .protocols import Draw, Integrator, Noise, Potential, as_potential
+from .pytree import named_leaves
 from .run import Run
 
 ROW_BYTES = 2**21  # of observations that a block may hold
@@ -96,7 +97,16 @@ def _abstract_step(integrator: Integrator, kernel: Integrator, potential: Potent
     draws = tuple(Draw(jnp.zeros(chance.words, jnp.uint32), jnp.int32(0)) for chance in potential.chance)
     plain = potential.at(draws) if draws else potential
     check_energy(plain, position)
-    return jax.eval_shape(kernel.step, plain, state, noise)
+    try:
+        return jax.eval_shape(kernel.step, plain, state, noise)
+    except jax.errors.ConcretizationTypeError as error:
+        raise TypeError(
+            f"{type(integrator).__name__}.step branches on, or converts, a traced value; write it with jnp.where"
+        ) from error
+    except IndexError as error:
+        raise IndexError(
+            f"{type(integrator).__name__}.step takes more noise than it declares, {spec}: raise the count in `noise`"
+        ) from error
 
 
 def _initialise(config: Configuration, positions: Any, n: int, key: Any, scheduled: list, ladder: bool) -> Any:
@@ -174,6 +184,8 @@ def _records(
                 "{'energy': observables.Mean(observables.potential_energy)}; it holds a "
                 f"{type(observable).__name__}, {observable!r}: wrap a measurement or function in Mean(...)"
             )
+        if any(is_mark(leaf) for _, _, leaf in named_leaves(observable, is_mark)):
+            raise TypeError(f"observables take plain numbers: no each, sweep or schedule; got {observable!r}")
         measure = observable.measure.measure if isinstance(observable.measure, Observable) else observable.measure
         measure.check(potential, integrator, state)
         value = jax.eval_shape(measure, potential, integrator, state)

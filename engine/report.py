@@ -17,6 +17,9 @@ def describe(run: Run) -> str:
              f"step {run.step:,}" + _time(run.time)]  # fmt: skip
     named = run.named_results()
     width = max((len(name) for name, _ in named), default=0)
+    first = min((record.first for record in run.records if record.rows), default=None)
+    if first is not None:
+        lines[0] += f"; averages over steps {first} to {run.step}"
     lines += [f"  {name:<{width}}  {'nothing yet' if result is None else result!r}" for name, result in named]
     lines += [f"  ! {warning}" for warning in run.warnings]
     return "\n".join(lines)

@@ -101,9 +101,11 @@ class Run:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What no error bar sees, in the second half of the run: drift, trapping, values that are not finite."""
+        """What no error bar of `observables` sees: drift, trapping, values that are not finite, nothing measured."""
         found = []
-        for name, result in self.named_results(self.second_half()):
+        for name, result in self.named_results():
+            if result is None and self.step > self.leg_step:
+                found.append(f"{name}: nothing measured yet: its burn-in, or `every`, is longer than the run")
             if isinstance(result, Average):
                 found += [f"{name}: {flag}" for flag in result.flags]
                 if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result.mean)):

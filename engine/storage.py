@@ -157,7 +157,7 @@ def _describe(node: Any, arrays: dict) -> Any:
     if is_configuration(node) and type(node).__module__.partition(".")[0] == HOME:
         fields = {name: _describe(getattr(node, name), arrays) for name in type(node).__dataclass_fields__}
         return {"class": [type(node).__module__, type(node).__qualname__], "fields": fields}
-    return {"missing": "a function" if callable(node) else f"a {type(node).__name__}"}
+    return {"missing": "a function" if callable(node) and not is_configuration(node) else f"a {type(node).__name__}"}
 
 
 def _rebuild(form: dict, arrays: dict) -> Any:

@@ -12,7 +12,7 @@ class Line(NamedTuple):
     error: float | None = None  # standard error of the difference
     z: float | None = None  # (measured - exact - step_bias)/error as a standard normal deviate
     step_bias: float | None = None  # bias predicted for this step size
-    passed: bool = True
+    passed: bool | None = True  # None: for information
     note: str = ""
 
 
@@ -28,12 +28,12 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether every line passed."""
-        return all(line.passed for line in self.lines.values())
+        return not self.failures
 
     @property
     def failures(self) -> tuple[str, ...]:
         """Names of the lines that did not pass."""
-        return tuple(name for name, line in self.lines.items() if not line.passed)
+        return tuple(name for name, line in self.lines.items() if line.passed is not None and not line.passed)
 
     def require(self) -> "Verdict":
         """Itself if everything passed; else raises AssertionError with the table."""
@@ -47,7 +47,7 @@ class Verdict:
     def __str__(self) -> str:
         columns = [("", "measured", "exact", "error", "z", "step bias", "")]
         for name, line in self.lines.items():
-            mark = "passed" if line.passed else "FAILED"
+            mark = "" if line.passed is None else "passed" if line.passed else "FAILED"
             numbers = (_show(line.measured), _show(line.exact), _show(line.error, 2), _show(line.z, 2))
             columns.append((name, *numbers, _show(line.step_bias, 3), mark + (f" ({line.note})" if line.note else "")))
         keep = [i for i in range(7) if i == 6 or any(row[i] for row in columns[1:])]

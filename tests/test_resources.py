@@ -8,13 +8,14 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent
 
 MEMORY = """
-import resource, json
+import json
 import jax.numpy as jnp
 from heatbath import engine, integrators, potentials
 well = potentials.DoubleWell(barrier=1.0, tilt=0.3)
 bath = integrators.BAOAB(step_size=0.05, temperature=0.5)
 run = engine.simulate(well, bath, engine.scatter(jnp.zeros(2), 1_000_000, key=1), steps=1_000, key=2, progress=False)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+status = open('/proc/self/status').read()  # ru_maxrss would count the parent's memory at the fork
+peak = int(status.split('VmHWM:')[1].split()[0]) / 1024
 print(json.dumps({"peak MiB": peak, "step": run.step, "energy": float(run.observables["potential_energy"].mean)}))
 """
 

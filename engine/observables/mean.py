@@ -162,7 +162,8 @@ class Mean(Observable):
             score = np.abs(normal_score(t, dof))
             if np.nanmax(score, initial=0) > limit:
                 found.append(
-                    f"drift: the two halves of the window differ by {np.nanmax(score):.1f} standard deviations"
+                    f"drift: the two halves of the window differ by {np.nanmax(score):.1f} standard deviations "
+                    "(leave out the beginning: burn_in, or `after`)"
                 )
         if setting.unit == "particles" and times >= 8:
             samples = self._samples(as_units(self.merge, sums, "particles"), setting.particles)
