@@ -121,7 +121,15 @@ def choose(
     groups = min(particles, GROUPS)
     padded = lanes(particles, groups, last)
     # a tile's state and a few rows of its noise fit the second-level cache; the width fills vector registers
-    width = 4096 if size <= 4 else 2048 if size <= 16 else max(groups, 2 ** int(math.log2(max(64, 2**17 // size))))
+    width = (
+        8192
+        if size == 1
+        else 4096
+        if size <= 4
+        else 2048
+        if size <= 16
+        else max(groups, 2 ** int(math.log2(max(64, 2**17 // size))))
+    )
     if padded >= width or rungs is None:
         tiles = max(math.ceil(padded / width), min(devices, max(1, padded // LANES)))
         tile = math.ceil(padded / tiles / groups) * groups
