@@ -239,11 +239,12 @@ class Plan(NamedTuple):
             recipe=config.recipe, layout=layout, position=(treedef, tuple(leaves)), noise=run.integrator.noise,
             chance=run.potential.chance, driven=STEP in config.recipe.kinds[: ends[0]], batches=(),
         )  # fmt: skip
+        scheme = getattr(run.integrator, "scheme", type(run.integrator).__name__)
         plan = cls(
             program=program, shared=config.shared, particle=layout.spread(layout.pack(config.particle)),
             schedules=config.schedules,
             keys=stream_keys(_leg_key(run.key, run.leg)), parts=(), room=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
-            label=f"{type(run.integrator).__name__} · {layout.particles * layout.rungs:,} particles",
+            label=f"{scheme} · {layout.particles * layout.rungs:,} particles",
         )  # fmt: skip
         return plan._with_batches(run) if observables else plan
 
