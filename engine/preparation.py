@@ -191,7 +191,7 @@ def _records(
         value = jax.eval_shape(measure, potential, integrator, state)
         first = ((step + observable.burn_in) // observable.every + 1) * observable.every
         records.append(Record(first=first, every=observable.every, merge=observable.merge, keep=observable.keeps_time))
-        settings.append(Setting(particles, independent, ladder, _restorer(value)))
+        settings.append(Setting(particles, independent, ladder, _restorer(value), step))
     return tuple(records), tuple(settings)
 
 

@@ -103,8 +103,8 @@ class Run:
     def warnings(self) -> tuple[str, ...]:
         """What no error bar of `observables` sees: drift, trapping, values that are not finite, nothing measured."""
         found = []
-        for name, result in self.named_results():
-            if result is None and self.step > self.leg_step:
+        for (name, result), setting in zip(self.named_results(), self.settings, strict=True):
+            if result is None and self.step > setting.since:
                 found.append(f"{name}: nothing measured yet: its burn-in, or `every`, is longer than the run")
             if isinstance(result, Average):
                 found += [f"{name}: {flag}" for flag in result.flags]

@@ -23,6 +23,7 @@ class Setting(NamedTuple):
     independent: bool  # particles share nothing but the potential
     ladder: bool
     restore: Callable[[np.ndarray], Any]  # a measured value from its ravelled components (..., k)
+    since: int = 0  # the step at which it began to be measured
 
     @property
     def unit(self) -> str:
