@@ -14,7 +14,8 @@ start = engine.scatter(jnp.zeros(2), 2_000, scale=0.8, key=1)
 found = {{"dtype": str(start.dtype)}}
 short = engine.simulate(well, integrators.BAOAB(step_size=0.05, temperature=0.7), start, steps=20, key=3)
 found["short"] = np.asarray(short.positions[:50]).ravel().tolist()
-for bath in (integrators.BAOA(step_size=0.1, temperature=0.7), integrators.LeimkuhlerMatthews(step_size=0.02, temperature=0.7)):
+underdamped = integrators.BAOA(step_size=0.1, temperature=0.7)
+for bath in (underdamped, integrators.LeimkuhlerMatthews(step_size=0.02, temperature=0.7)):
     run = engine.simulate(well, bath, start, steps=3_000, key=3)
     assert run.positions.dtype == start.dtype, run.positions.dtype
     found[type(run.state).__name__] = bool(engine.compare(run, p_value=1e-6).passed)
