@@ -100,7 +100,7 @@ def draw(program: Program, keys: dict, at: Window, j: Any, ids: jax.Array) -> tu
     layout, spec, k = program.layout, program.noise, program.layout.steps
     across = (lambda c: (ids[None, :], c[:, None])) if layout.last else (lambda c: (ids[:, None], c[None, :]))
     index = lambda n: jnp.arange(n, dtype=jnp.uint32)  # noqa: E731
-    # the tail of a tree's coordinates is far cheaper in one buffer than in one a leaf
+    # one buffer for all coordinates of the tree: one for each leaf would draw many short rows
     pairs = k * spec.normals // 2
     offset = lambda n: jnp.asarray(j, jnp.uint32) * np.uint32(n)  # noqa: E731
     gaussians = scalars = open_ones = words = None
