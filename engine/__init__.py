@@ -10,6 +10,7 @@ from .checks import Interrupted as Interrupted
 from .checks import NonFiniteError as NonFiniteError
 from .compare import compare as compare
 from .ensemble import scatter as scatter
+from .hardware import tune_cpu as tune_cpu
 from .marks import each as each
 from .marks import sweep as sweep
 from .protocols import Chance as Chance

@@ -9,7 +9,7 @@ import numpy as np
 
 from .block import Program, Window, evolve_tile
 from .configuration import STEP, configure
-from .layout import Layout, block_length, lanes
+from .layout import Layout, arrange, block_length
 from .noise import key_words, stream_keys
 from .protocols import as_potential
 from .pytree import size_of
@@ -33,13 +33,11 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
     config = configure((potential, integrator, ()), position, n, dtype)
     if config.rungs is not None:
         raise ValueError("advance takes one population: use jax.vmap over the swept number instead of engine.sweep")
-    whole = len(leaves) > 1 or size_of(position) > 256
-    last = not whole and all(len(leaf.shape) <= 1 for leaf in leaves) and not potential.chance
-    padded = lanes(n, n, last)
-    length = block_length(padded * size_of(position) * max(1, integrator.noise.normals))
+    last, few, padded = arrange(position, n, minibatch=bool(potential.chance), ladder=False)
+    length = block_length(padded * size_of(position) * max(1, integrator.noise.normals), few=few)
     layout = Layout(
         particles=n, rungs=1, ladder=False, shared_noise=False, groups=n, padded=padded, tile=padded, tiles=1, devices=1,
-        last=last, steps=length,
+        last=last, steps=length, few=few,
     )  # fmt: skip
     program = Program(
         recipe=config.recipe, layout=layout, position=(treedef, tuple(leaves)), noise=integrator.noise,

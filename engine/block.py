@@ -18,9 +18,11 @@ from jax.flatten_util import ravel_pytree
 from .configuration import Recipe
 from .hardware import cpu_options
 from .layout import Layout
-from .noise import Stream, advance_counter, blocks, counter, normals, uniforms
+from .noise import Stream, advance_counter, blocks, counter, normals, normals_of_few, uniforms
 from .observables import Observable
 from .protocols import Chance, Draw, Noise, NoiseSpec
+
+LONG_ROW = 512  # coordinates of a particle that make a loop long enough
 
 
 class Batch(NamedTuple):
@@ -87,16 +89,44 @@ def window(program: Program, start: int, count: int) -> Window:
     )
 
 
+def quotient(steps: Any, period: int) -> jax.Array:
+    """steps // period of counts that are not negative: the signs that `//` minds are an operation each to compile."""
+    return lax.div(jnp.asarray(steps, jnp.int32), np.int32(period))
+
+
+def remainder(steps: Any, period: int) -> jax.Array:
+    """steps % period of counts that are not negative."""
+    return lax.rem(jnp.asarray(steps, jnp.int32), np.int32(period))
+
+
 def select(pairs: jax.Array, q: Any, slot: int, even: bool) -> jax.Array:
     """The normal number q of a buffer of complex pairs; its part is known beforehand if a step takes an even number."""
-    pair = lax.dynamic_index_in_dim(pairs, q // 2, 0, keepdims=False)
+    pair = lax.dynamic_index_in_dim(pairs, q >> 1, 0, keepdims=False)
     if even:
         return lax.imag(pair) if slot % 2 else lax.real(pair)
-    return jnp.where(q % 2 == 0, lax.real(pair), lax.imag(pair))
+    return jnp.where(q & 1 == 0, lax.real(pair), lax.imag(pair))
 
 
-def draw(program: Program, keys: dict, at: Window, j: Any, ids: jax.Array) -> tuple:
-    """All noise of the j-th block of steps for the particles `ids`; leading axes are pairs or steps."""
+def place(few: jax.Array, ids: jax.Array) -> jax.Array:
+    """The normals of few particles, (size, particles), in their places among the padding, (size, tile).
+
+    By selection, since a broadcast would be moved behind multiplications: they would then be rounded before the sums
+    that they are contracted with elsewhere. The zeros of the padding are hidden from the compiler for the same reason.
+    """
+    found = (ids >> np.uint32(31)).astype(few.dtype)
+    for particle in range(few.shape[1]):
+        found = jnp.where(ids == np.uint32(particle), few[:, particle, None], found)
+    return found
+
+
+def long_row(program: Program, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Particle and coordinate of all coordinates of a tile in one row: a loop over one particle's would be short."""
+    coordinates = jnp.arange(program.size, dtype=jnp.uint32)
+    return jnp.repeat(ids, program.size), jnp.tile(coordinates, program.layout.tile)
+
+
+def draw(program: Program, keys: dict, at: Window, j: Any, ids: jax.Array, rows: tuple[Any, Any]) -> tuple:
+    """All noise of the j-th block of steps for the particles `ids`; leading axes are pairs or steps. rows: `long_row`."""
     layout, spec, k = program.layout, program.noise, program.layout.steps
     across = (lambda c: (ids[None, :], c[:, None])) if layout.last else (lambda c: (ids[:, None], c[None, :]))
     index = lambda n: jnp.arange(n, dtype=jnp.uint32)  # noqa: E731
@@ -106,7 +136,14 @@ def draw(program: Program, keys: dict, at: Window, j: Any, ids: jax.Array) -> tu
     gaussians = scalars = open_ones = words = None
     if spec.normals:
         start = advance_counter(at.pairs, offset(pairs))
-        gaussians = normals(keys[Stream.NORMALS], start, pairs, *across(index(program.size)), program.dtype)
+        at_all = keys[Stream.NORMALS], start, pairs
+        if layout.few:
+            few = (program.size, layout.particles) if layout.last else (layout.tile, program.size)
+            gaussians = normals_of_few(*at_all, few, layout.axis, program.dtype)
+        elif layout.last or program.size >= LONG_ROW:
+            gaussians = normals(*at_all, *across(index(program.size)), program.dtype)
+        else:
+            gaussians = normals(*at_all, *rows, program.dtype).reshape(pairs, layout.tile, program.size)
     if spec.scalars:
         count = k * spec.scalars // 2
         start = advance_counter(at.scalars, offset(count))
@@ -133,12 +170,12 @@ def _chances(program: Program, keys: dict, at: Window, j: Any, ids: jax.Array, a
             start = advance_counter(epoch, offset.astype(jnp.uint32))
             return blocks(keys[Stream.CHANCE], start, 1, particles, coordinates)[0][0]
 
-        found.append((jax.vmap(one)(since // chance.period), since % chance.period))
+        found.append((jax.vmap(one)(quotient(since, chance.period)), remainder(since, chance.period)))
         used += chance.words
     return tuple(found)
 
 
-def step_tile(program: Program, ingredients: tuple, state: Any, noise: tuple, i: Any, j: Any) -> Any:
+def step_tile(program: Program, ingredients: tuple, state: Any, noise: tuple, ids: jax.Array, i: Any, j: Any) -> Any:
     """One step of every particle of a tile: the only place where `integrator.step` is called."""
     layout, spec, recipe = program.layout, program.noise, program.recipe
     shared, particle, step = ingredients
@@ -146,7 +183,10 @@ def step_tile(program: Program, ingredients: tuple, state: Any, noise: tuple, i:
     k = i - j * layout.steps
     row = lambda buffer: None if buffer is None else lax.dynamic_index_in_dim(buffer, k, 0, keepdims=False)  # noqa: E731
     pick = lambda pairs, n: tuple(select(pairs, k * n + slot, slot, n % 2 == 0) for slot in range(n))  # noqa: E731
-    drawn = (pick(gaussians, spec.normals), pick(scalars, spec.scalars), row(open_ones), row(words))
+    flat = pick(gaussians, spec.normals)
+    if layout.few and layout.last:
+        flat = tuple(place(xi, ids) for xi in flat)
+    drawn = (flat, pick(scalars, spec.scalars), row(open_ones), row(words))
     draws = tuple((row(words), row(phase)) for words, phase in chances)
 
     def one(particle: list, state: Any, drawn: tuple, draws: tuple) -> Any:
@@ -185,9 +225,8 @@ def observe_tile(program: Program, batch: Batch, ingredients: tuple, state: Any,
     values = jnp.concatenate(lax.optimization_barrier(values))
     if batch.particles:
         return values
-    shape = (layout.rungs_in_tile, -1, layout.groups)
     first = observables_of(program, shared)[batch.members[0]]
-    return first.reduce(values.reshape(len(values), *shape), valid.reshape(shape))
+    return first.reduce(layout.grouped(values), layout.grouped(valid))
 
 
 def row_shapes(program: Program, ingredients: tuple, state: Any) -> list:
@@ -214,44 +253,45 @@ def evolve_tile(
     """
     layout = program.layout
     ids, valid, _ = layout.identify(tile)
+    whole = long_row(program, ids)
     ingredients = lambda i: (shared, particle, scheduled(i))  # noqa: E731
     shapes = row_shapes(program, ingredients(at.low), state)
     empty = lambda batch: lambda s: jnp.zeros((batch.capacity, *s.shape), s.dtype)  # noqa: E731
     rows = [jax.tree.map(empty(batch), shape) for batch, shape in zip(program.batches, shapes, strict=True)]
 
     def step_until(stop: Any, i: Any, state: Any, noise: tuple, j: Any) -> Any:
-        return lax.fori_loop(i, stop, lambda i, s: step_tile(program, ingredients(i), s, noise, i, j), state)
+        return lax.fori_loop(i, stop, lambda i, s: step_tile(program, ingredients(i), s, noise, ids, i, j), state)
 
     def segment(carry: tuple, noise: tuple, j: Any, high: Any) -> tuple:
         i, state, rows = carry
         pairs = list(zip(program.batches, at.phases, strict=True))
-        due = [i + batch.every - (phase + i) % batch.every for batch, phase in pairs]
+        due = [i + batch.every - remainder(phase + i, batch.every) for batch, phase in pairs]
         stop = functools.reduce(jnp.minimum, due, high)
         state = step_until(stop, i, state, noise, j)
         written = []
         for old, (batch, phase) in zip(rows, pairs, strict=True):
-            row = (phase + stop) // batch.every - (phase + at.low) // batch.every - 1
+            row = quotient(phase + stop, batch.every) - quotient(phase + at.low, batch.every) - 1
 
             def put(_: Any, old: Any, batch: Batch = batch, row: Any = row) -> Any:
                 new = observe_tile(program, batch, ingredients(stop - 1), state, valid)
                 return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, row, 0), old, new)
 
             # a loop of no or one turn: unlike a conditional it updates the rows in place
-            now = ((phase + stop) % batch.every == 0).astype(jnp.int32)
+            now = (remainder(phase + stop, batch.every) == 0).astype(jnp.int32)
             written.append(lax.fori_loop(0, now, put, old))
         return stop, state, tuple(written)
 
     def block(j: Any, carry: tuple) -> tuple:
         state, rows = carry
-        noise = draw(program, keys, at, j, ids)
+        noise = draw(program, keys, at, j, ids, whole)
         low, high = jnp.maximum(at.low, j * layout.steps), jnp.minimum(at.high, (j + 1) * layout.steps)
         if not rows:
             return step_until(high, low, state, noise, j), rows
         carry = (low, state, rows)
         return lax.while_loop(lambda c: c[0] < high, lambda c: segment(c, noise, j, high), carry)[1:]
 
-    last = (at.high + layout.steps - 1) // layout.steps
-    state, rows = lax.fori_loop(at.low // layout.steps, last, block, (state, tuple(rows)))
+    last = quotient(at.high + layout.steps - 1, layout.steps)
+    state, rows = lax.fori_loop(quotient(at.low, layout.steps), last, block, (state, tuple(rows)))
     axes = lambda a: tuple(range(a.ndim - 1)) if layout.last else tuple(range(1, a.ndim))  # noqa: E731
     finite = [
         jnp.all(jnp.isfinite(leaf), axis=axes(leaf))
@@ -273,7 +313,7 @@ def run_block(
     would be fused differently, and round differently, than on one device.
     """
     layout = program.layout
-    compiled = _compiled(layout.last and jax.default_backend() == "cpu")
+    compiled = _compiled(program.size <= 256 and not program.chance and jax.default_backend() == "cpu")
     tiles = np.arange(layout.tiles).reshape(layout.devices, -1)
     parts = [
         compiled(program, shared, mine, scheduled, part, keys, at, indices)

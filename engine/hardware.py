@@ -1,9 +1,51 @@
 """What the processor and its compiler offer."""
 
+import contextlib
+import ctypes
 import functools
+import os
 import pathlib
+from typing import Any
 
 import jax
+
+# four vectors of noise in flight: Threefry is one long chain of dependent operations, and LLVM by itself keeps one;
+# and small loops compiled whole, without a call for every operation
+LLVM_OPTIONS = "--force-vector-interleave=4,xla_cpu_small_while_loop_byte_threshold=8192"
+
+
+def tune_cpu(devices: int | None = None) -> None:
+    """One CPU device for each core, and vector loops interleaved: call it before JAX starts. Optional, for speed alone.
+
+    devices: how many; by default the cores that this process may use. Noise is drawn about 1.5 times as fast. It sets
+    `jax_num_cpu_devices` and appends to `XLA_FLAGS` of this process, since the compiler takes these options from nowhere
+    else; an `XLA_FLAGS` that already has `xla_backend_extra_options` is left as it is. Raises RuntimeError if JAX has
+    started, and ValueError for a number of devices below 1.
+    """
+    count = usable_cores() if devices is None else devices
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"devices must be a positive whole number; got {devices!r}")
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError as error:
+        raise RuntimeError(
+            "tune_cpu must be called before JAX starts: before the first array is made, right after the imports"
+        ) from error
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_backend_extra_options" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={LLVM_OPTIONS}".strip()
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    affinity: Any = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def trim_memory() -> None:
+    """Give memory that the compiler freed back to the system: glibc would keep about 80 MiB beside large populations."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @functools.cache

@@ -1,8 +1,13 @@
 """Where particles lie in memory: the rule that is fast everywhere, a function of static shapes only.
 
-Inside a block the particle axis comes last, in tiles whose state and noise stay in the cache; every tile runs all steps
-of the block before the next one starts. Large particles (networks) stay particle-first, so that their matrix products
-keep their shape. Public arrays are (n, ...), or (rungs, n, ...) in a ladder; `pack` and `unpack` go between.
+Inside a block the axis of short particles comes last; long ones and networks stay particle-first, so that one alone
+fills vectors and matrix products keep their shape. Tiles of particles stay in the cache with their noise; every tile
+runs all steps of the block before the next one starts. Public arrays are (n, ...), or (rungs, n, ...) in a ladder;
+`pack` and `unpack` go between.
+
+The rule, on a CPU: a tile has at most 2^15 coordinates and 8,192 particles, a device at least 64 of them, and a block of
+noise about 2^17 normals (half a MiB) but at least four steps: of two, XLA makes slower code. The noise of few particles
+is drawn along time, as one long vector. An accelerator wants few long loops: its tiles have up to 2^24 coordinates.
 """
 
 import functools
@@ -13,7 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LANES = 64  # least particles along the vector axis
+from .pytree import size_of
+
+LANES = 32  # particles along the vector axis come in multiples of this
+LONG = 16  # particles of so many coordinates lie along vectors themselves
+FEW, SHORT = 8, 1024  # below so many particles, or coordinates in all, noise is drawn along time
 GROUPS = 64  # observables are sums in this many groups of particles, one a particle when there are fewer
 
 
@@ -31,6 +40,7 @@ class Layout(NamedTuple):
     devices: int
     last: bool  # the particle axis is last inside
     steps: int  # steps in a block of noise
+    few: bool = False  # noise is drawn along time, and not for padding
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -54,6 +64,13 @@ class Layout(NamedTuple):
         ids = place if self.shared_noise else rung * np.uint32(self.particles) + place
         valid = (place < np.uint32(self.particles)) & (rung < np.uint32(self.rungs))
         return ids, valid, rung[0].astype(jnp.int32)
+
+    def grouped(self, values: Any) -> Any:
+        """Values (..., tile) as (..., rungs in the tile, members of a group, groups)."""
+        shape = (*values.shape[:-1], self.rungs_in_tile)
+        each = self.tile // self.rungs_in_tile
+        rows = values.reshape(*shape, each)[..., : each // self.groups * self.groups]
+        return rows.reshape(*shape, -1, self.groups)
 
     @functools.partial(jax.jit, static_argnums=0)
     def pack(self, tree: Any) -> Any:
@@ -112,27 +129,26 @@ class Layout(NamedTuple):
 
 
 def choose(
-    *, particles: int, rungs: int | None, shared_noise: bool, position: Any, normals: int, minibatch: bool, devices: int
+    *,
+    particles: int,
+    rungs: int | None,
+    shared_noise: bool,
+    position: Any,
+    normals: int,
+    minibatch: bool,
+    devices: int,
+    accelerator: bool = False,
 ) -> Layout:
     """The layout for a population; `position` is one particle's, `normals` how many it takes a step."""
-    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(position)]
-    size = sum(math.prod(shape) for shape in shapes)
-    last = size <= 256 and all(len(shape) <= 1 for shape in shapes) and not minibatch
+    size = size_of(position)
+    last, few, padded = arrange(position, particles, minibatch=minibatch, ladder=rungs is not None)
     groups = min(particles, GROUPS)
-    padded = lanes(particles, groups, last)
-    # a tile's state and a few rows of its noise fit the second-level cache; the width fills vector registers
-    width = (
-        8192
-        if size == 1
-        else 4096
-        if size <= 4
-        else 2048
-        if size <= 16
-        else max(groups, 2 ** int(math.log2(max(64, 2**17 // size))))
-    )
+    unit = padded if particles < GROUPS else GROUPS  # a tile is a multiple of this
+    most, room, noise = (2**24, 2**24, 2**26) if accelerator else (8192, 2**15, 2**17)
+    width = max(unit, min(most, 2 ** int(math.log2(max(64, room // size)))))
     if padded >= width or rungs is None:
-        tiles = max(math.ceil(padded / width), min(devices, max(1, padded // LANES)))
-        tile = math.ceil(padded / tiles / groups) * groups
+        tiles = max(math.ceil(padded / width), min(devices, max(1, padded // GROUPS)))
+        tile = math.ceil(padded / tiles / unit) * unit
         padded = tile * math.ceil(padded / tile)
         total = (rungs or 1) * padded // tile
     else:
@@ -150,20 +166,29 @@ def choose(
         tiles=math.ceil(total / devices) * devices,
         devices=devices,
         last=last,
-        steps=block_length(tile * size * max(1, normals)),
+        steps=block_length(tile * size * max(1, normals), noise, few=few),
+        few=few,
     )
 
 
-def lanes(particles: int, groups: int, last: bool) -> int:
-    """Particles after padding to whole groups, and, where they lie along vectors, to a few full vectors.
+def arrange(position: Any, particles: int, *, minibatch: bool, ladder: bool) -> tuple[bool, bool, int]:
+    """Whether the particle axis is last, whether noise is drawn along time, and how many particles there are with padding.
 
-    Loops shorter than a vector are compiled to scalar code that contracts multiply-adds differently: a particle alone
-    would differ in its last bit from the same particle among many.
+    Padding is to whole groups or vectors: shorter loops are compiled to other code that contracts multiply-adds
+    differently, and a particle alone would differ in its last bit from the same particle among many. Long particles lie
+    along vectors themselves, however many there are.
     """
-    least = LANES if last else 1
-    return math.ceil(max(particles, least) / groups) * groups
+    size, shapes = size_of(position), [np.shape(leaf) for leaf in jax.tree.leaves(position)]
+    last = size < LONG and all(len(shape) <= 1 for shape in shapes) and not minibatch
+    short = not ladder and (particles < FEW if last else particles * size < SHORT)
+    if particles >= GROUPS:
+        return last, short, math.ceil(particles / GROUPS) * GROUPS
+    if last:
+        return last, short, math.ceil(particles / LANES) * LANES
+    return last, short, max(2, particles) if size <= SHORT else particles
 
 
-def block_length(values: int) -> int:
-    """Steps in a block of noise, an even number, for so many normals a step: about a quarter of a MiB of noise."""
-    return int(min(32, max(2, 2 ** int(math.log2(max(2, 2**17 // max(1, values)))))))
+def block_length(values: int, room: int = 2**17, *, few: bool = False) -> int:
+    """Steps in a block of noise, a power of two, for so many normals a step and room for so many in all."""
+    least, most = (16, 1024) if few else (4, 32)
+    return int(min(most, max(least, 2 ** int(math.log2(max(1, room // max(1, values) // (4 if few else 1)))))))

@@ -119,6 +119,18 @@ def normals(key: Word, start: Counter, count: int, particles: Word, coordinates:
     return lax.complex(*box_muller(*blocks(key, start, count, particles, coordinates), dtype))
 
 
+def normals_of_few(key: Word, start: Counter, count: int, shape: tuple[int, int], axis: int, dtype: Any) -> jax.Array:
+    """The numbers of `normals` for particles 0, 1, … along one axis of `shape` and coordinates along the other.
+
+    Computed as one vector with keys of their own for all blocks: twice the work, but one long loop where `normals` would
+    make `count` short ones.
+    """
+    index = np.indices((count, *shape), np.uint32).reshape(3, -1)
+    keys = threefry(key[0], key[1], *advance_counter(start, index[0]))
+    words = threefry(*keys, index[1 + axis % 2], index[2 - axis % 2])
+    return lax.complex(*box_muller(*words, dtype)).reshape(count, *shape)
+
+
 def uniforms(words: Word, dtype: Any) -> jax.Array:
     """Uniform numbers strictly inside (0, 1) from 32-bit words."""
     return jnp.minimum((words.astype(dtype) + 0.5) * dtype(2.0**-32), dtype(1 - 2.0**-24))

@@ -27,6 +27,7 @@ from .run import Run
 ROW_BYTES = 2**21  # of observations that a block may hold
 MOST_ROWS = 64
 MOST_STEPS = 1 << 20  # in a block without schedules
+LARGE = 2**20  # coordinates of a population
 SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
 
 
@@ -59,8 +60,8 @@ def _begin(
     potential: Potential, integrator: Integrator, positions: Any, n: int, key: np.ndarray, observables: Any, *, leg: int,
     ladder: bool, step: int = 0, time: Any = 0.0,
 ) -> Run:  # fmt: skip
-    row = (lambda a: a[0, 0]) if ladder else (lambda a: a[0])
-    position = jax.tree.map(row, positions)
+    drop = 2 if ladder else 1
+    position = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[drop:], a.dtype), positions)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(positions))
     rungs = jax.tree.leaves(positions)[0].shape[0] if ladder else None
     config = configure((potential, integrator), position, n, dtype, rungs)
@@ -136,7 +137,7 @@ def _init(recipe: Recipe, shared: list, particle: list, step: list, positions: A
         coordinates = jnp.arange(flat.size, dtype=jnp.uint32)
         dtype = jnp.result_type(jnp.float32, flat.dtype)
         count = integrator.init_noise.normals
-        pairs = normals(key, counter(0), (count + 1) // 2, number, coordinates, dtype)
+        pairs = normals(key, counter(0), (count + 1) // 2, number, coordinates, dtype) if count else ()
         drawn = [(pairs[slot // 2].real, pairs[slot // 2].imag)[slot % 2] for slot in range(count)]
         return integrator.init(potential, position, Noise(tuple(unravel(xi.astype(flat.dtype)) for xi in drawn)))
 
@@ -230,10 +231,11 @@ class Plan(NamedTuple):
         ends = np.cumsum([len(jax.tree.leaves(part, is_leaf=is_mark)) for part in (run.potential, run.integrator)])
         if set(config.recipe.kinds[ends[1] :]) - {SHARED}:
             raise TypeError("observables take plain numbers: no each, sweep or schedule")
+        on_cpu = jax.default_backend() == "cpu"
         layout = choose(
             particles=run.particles, rungs=config.rungs, shared_noise=config.shared_noise,
             position=run.position, normals=run.integrator.noise.normals, minibatch=bool(run.potential.chance),
-            devices=jax.local_device_count() if jax.default_backend() == "cpu" else 1,
+            devices=jax.local_device_count() if on_cpu else 1, accelerator=not on_cpu,
         )  # fmt: skip
         program = Program(
             recipe=config.recipe, layout=layout, position=(treedef, tuple(leaves)), noise=run.integrator.noise,
@@ -272,6 +274,11 @@ class Plan(NamedTuple):
             room = min(room, capacity * first.every)
         program = self.program._replace(batches=tuple(batches))
         return self._replace(program=program, room=room, parts=tuple(parts[i] for i in range(len(observables))))
+
+    @property
+    def large(self) -> bool:
+        """Whether the population's memory matters beside the compiler's."""
+        return self.program.layout.padded * self.program.size >= LARGE
 
     def first(self) -> tuple:
         """The potential, integrator and observables as the first particle sees them at step 0; shapes matter only."""

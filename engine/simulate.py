@@ -17,6 +17,7 @@ import numpy as np
 from .block import run_block, window
 from .checks import Interrupted, check_steps
 from .diagnosis import diagnose
+from .hardware import trim_memory
 from .preparation import Plan, prepare, resume
 from .progress import Progress
 from .run import Run
@@ -53,10 +54,11 @@ def simulate(
         run = resume(potential, integrator=integrator, positions=positions, key=key, observables=observables)
     else:
         run = prepare(potential, integrator, positions, key=0 if key is None else key, observables=observables)
+    del positions  # a million particles need no second copy
     plan = Plan.of(run)
     state, step, records = plan.pack(run.state), run.step, run.records
-    run = dataclasses.replace(run, state=None)  # a million particles need no second copy
-    end, pace = run.step + steps, 16
+    run = dataclasses.replace(run, state=None)
+    first, end, pace = run.step, run.step + steps, 16
     finished = lambda: dataclasses.replace(run, state=plan.unpack(state), step=step, records=records)  # noqa: E731
     with Progress(total=steps, label=plan.label, enabled=progress) as bar:
         while step < end:
@@ -71,6 +73,8 @@ def simulate(
                 measured = plan.collect(run, records, step, count, rows)
             except KeyboardInterrupt:
                 raise Interrupted(finished(), end) from None
+            if step == first and plan.large:
+                trim_memory()
             state, step, records = new, step + count, measured  # together: an interruption leaves nothing half done
             bar.advance(count)
             taken = time.monotonic() - began

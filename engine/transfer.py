@@ -94,7 +94,7 @@ def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviatio
     u = np.asarray(energy(wide))
     inside = wide[(u - u.min()) < DEEPEST * temperature]
     x = np.linspace(inside[0], inside[-1], NODES)
-    u = np.asarray(energy(x))
+    u = np.asarray(energy(np.resize(x, wide.shape)))[:NODES]  # the shape that is compiled already
     weight = np.exp(-(u - u.min()) / temperature)
     return x, weight / weight.sum()
 

@@ -105,9 +105,11 @@ class Splitting(Integrator):
                 g = potential.gradient(x) if g is None else g
                 p = optax.tree.add_scale(p, -h, g)
             else:
-                c = jnp.exp(-self.friction * h)
+                # as increments: in c p + s ξ either product may be contracted into the sum, here only one way is left,
+                # and loops of different length round alike
+                loss = jnp.expm1(-self.friction * h)
                 spread = jnp.sqrt(self.temperature * -jnp.expm1(-2 * self.friction * h))  # 1 - c² without cancellation
-                p = optax.tree.add_scale(optax.tree.scale(c, p), spread, times(root(self.mass), next(xi)))
+                p = optax.tree.add_scale(optax.tree.add_scale(p, loss, p), spread, times(root(self.mass), next(xi)))
         return Phase(x, p, g if self._caches else None)
 
     def momentum(self, state: Phase) -> Any:

@@ -34,18 +34,19 @@ class DoubleWell(Solvable):
         """Energy of one coordinate."""
         return self.barrier * (x * x - 1) ** 2 + self.tilt * x
 
-    def half_width(self, temperature: Any) -> Any:
+    def half_width(self, temperature: Any, xp: Any = np) -> Any:
         """A width beyond which U exceeds its minimum by more than `quadrature.NEGLIGIBLE` T: a root of a quadratic.
 
         With x² = 1 + s it asks barrier s² ≥ margin + |tilt| s/2, since |x| ≤ 1 + s/2 and U's minimum is ≥ -1.5 |tilt|.
         """
         tilt = abs(self.tilt)
         margin = quadrature.NEGLIGIBLE * temperature + 3 * tilt
-        s = (tilt / 2 + jnp.sqrt(tilt**2 / 4 + 4 * self.barrier * margin)) / (2 * self.barrier)
-        return jax.lax.stop_gradient(jnp.sqrt(1 + s))
+        s = (tilt / 2 + xp.sqrt(tilt**2 / 4 + 4 * self.barrier * margin)) / (2 * self.barrier)
+        return xp.sqrt(1 + s)
 
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
-        return quadrature.log_partition(self.one, self.half_width(temperature), temperature, like)
+        width = jax.lax.stop_gradient(self.half_width(temperature, jnp))
+        return quadrature.log_partition(self.one, width, temperature, like)
 
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
         return quadrature.moments(self.one, float(self.half_width(temperature)), temperature, like)

@@ -28,8 +28,9 @@ class Harmonic(Solvable):
 
     def __call__(self, position: Any) -> jax.Array:
         x = ravel(position) - self.center
-        force = self.stiffness @ x if jnp.ndim(self.stiffness) == 2 else self.stiffness * x
-        return jnp.sum(x * force) / 2
+        if jnp.ndim(self.stiffness) == 2:
+            return jnp.sum(x * (self.stiffness @ x)) / 2
+        return jnp.sum(self.stiffness * jnp.square(x)) / 2
 
     @property
     def like(self) -> Any:

@@ -20,7 +20,7 @@ from registry import INTEGRATORS
 
 from heatbath import engine, potentials
 from heatbath.engine import observables
-from heatbath.engine.layout import LANES
+from heatbath.engine.layout import GROUPS
 
 STEPS, KEY, N, D = 97, 3, 1000, 3
 ENERGIES = {
@@ -125,8 +125,8 @@ def laid_out(monkeypatch, *, groups, steps):
 
     def choose(**shapes):
         layout = chosen(**shapes)
-        # a tile is at least LANES wide where particles lie along vectors: narrower loops round differently
-        tile = -(-max(groups * layout.groups, LANES) // layout.groups) * layout.groups
+        # a tile is at least a group of each wide where particles lie along vectors: narrower loops round differently
+        tile = -(-max(groups * layout.groups, GROUPS) // layout.groups) * layout.groups
         tiles = -(-layout.padded // tile)
         return layout._replace(tile=tile, tiles=tiles, padded=tiles * tile, steps=steps)
 

@@ -1,0 +1,263 @@
+"""What is timed: each function makes a call that takes `steps` steps of one piece of work, compiled and warm or not.
+
+All of them move `n` particles of `d` coordinates in the double well U = Σ (x² - 1)² + 0.3 x at T = 0.5, overdamped
+(h = 0.01) or by BAOAB (h = 0.05, γ = 1) or the nearest scheme that a peer has. Run by `worker.py`, one process for each
+set of compiler flags.
+"""
+
+import ctypes
+import functools
+import pathlib
+import subprocess
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from heatbath import integrators, potentials
+from heatbath.engine import block, observables
+from heatbath.engine.noise import Stream, key_words, stream_key
+from heatbath.engine.preparation import Plan, prepare
+
+T, TILT, GAMMA = 0.5, 0.3, 1.0
+H = {"overdamped": 0.01, "BAOAB": 0.05}
+WELL = potentials.DoubleWell(barrier=1.0, tilt=TILT)
+BATHS = {
+    "overdamped": integrators.EulerMaruyama(step_size=H["overdamped"], temperature=T),
+    "BAOAB": integrators.BAOAB(step_size=H["BAOAB"], friction=GAMMA, temperature=T),
+}
+Call = Callable[[], Any]
+
+
+def energy(x: Any) -> Any:
+    return jnp.sum((x * x - 1) ** 2 + TILT * x)
+
+
+def start(n: int, d: int, dtype: Any = np.float32) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).normal(size=(n, d)) * 0.5, dtype)
+
+
+# heatbath
+
+
+def heatbath(scheme: str, n: int, d: int, steps: int, dtype: Any = np.float32, measured: Any = ()) -> Call:
+    """The engine's compiled block."""
+    return run_engine(WELL, BATHS[scheme], start(n, d, dtype), steps, measured)
+
+
+def run_engine(potential: Any, bath: Any, positions: Any, steps: int, measured: Any = ()) -> Call:
+    run = prepare(potential, bath, positions, key=0, observables=measured)
+    plan = Plan.of(run)
+    state, at = plan.pack(run.state), block.window(plan.program, 0, steps)
+    return lambda: jax.block_until_ready(
+        block.run_block(plan.program, plan.shared, plan.particle, [], state, plan.keys, at)
+    )
+
+
+def without_noise(*args: Any, **options: Any) -> Call:
+    """heatbath's own loop with a constant in place of every normal: what the physics alone costs."""
+    drawn = block.normals, block.normals_of_few
+    block.normals = lambda key, first, count, particles, coordinates, dtype: jnp.full(
+        (count, *jnp.broadcast_shapes(particles.shape, coordinates.shape)), 0.1 + 0.1j, jnp.result_type(dtype, jnp.complex64)
+    )  # fmt: skip
+    block.normals_of_few = lambda key, first, count, shape, axis, dtype: jnp.full(
+        (count, *shape), 0.1 + 0.1j, jnp.result_type(dtype, jnp.complex64)
+    )
+    block._compiled.cache_clear()
+    jax.clear_caches()
+    try:
+        call = heatbath(*args, **options) if isinstance(args[0], str) else run_engine(*args, **options)
+        call()  # compiles while the constants are in place
+    finally:
+        block.normals, block.normals_of_few = drawn
+    compiled = block._compiled
+    block._compiled = functools.cache(compiled.__wrapped__)  # what was compiled here is never taken for the real thing
+    jax.clear_caches()
+    return call
+
+
+def observed(scheme: str, n: int, d: int, steps: int) -> Call:
+    """heatbath with the energy, two temperatures and a histogram every 10 steps."""
+    second = {"overdamped": "virial_temperature", "BAOAB": "kinetic_temperature"}[scheme]
+    measured = {
+        "energy": observables.Mean(observables.potential_energy),
+        "first": observables.Mean(observables.configurational_temperature),
+        "second": observables.Mean(getattr(observables, second)),
+        "histogram": observables.Histogram(lambda x: x[0], bins=50, low=-2.0, high=2.0),
+    }
+    return heatbath(scheme, n, d, steps, measured=measured)
+
+
+# what a competent JAX user writes
+
+
+def kernels(scheme: str) -> tuple[Callable, Callable]:
+    """(init, step) on arrays of any shape; step takes the noise."""
+    h, gradient = H[scheme], jax.grad(energy)
+
+    def overdamped(x: Any, xi: Any) -> Any:
+        return x - h * gradient(x) + jnp.sqrt(2 * h * T) * xi
+
+    def baoab(state: Any, xi: Any) -> Any:
+        x, p, g = state
+        c = jnp.exp(-GAMMA * h)
+        p = p - h / 2 * g
+        x = x + h / 2 * p
+        p = c * p + jnp.sqrt(T * (1 - c * c)) * xi
+        x = x + h / 2 * p
+        g = gradient(x)
+        return x, p - h / 2 * g, g
+
+    if scheme == "overdamped":
+        return lambda x: x, overdamped
+    return lambda x: (x, jnp.zeros_like(x), gradient(x)), baoab
+
+
+def scan(scheme: str, n: int, d: int, steps: int, dtype: Any = np.float32) -> Call:
+    """One `lax.scan`, one key a step, `jax.random.normal` for the whole array; split over all devices of the process."""
+    init, step = kernels(scheme)
+
+    def run(x: Any) -> Any:
+        body = lambda s, key: (step(s, jax.random.normal(key, x.shape, x.dtype)), None)  # noqa: E731
+        return lax.scan(body, init(x), jax.random.split(jax.random.key(0), steps))[0]
+
+    compiled, devices = jax.jit(run), jax.local_devices()
+    devices = devices[: min(len(devices), n)]
+    pieces = np.array_split(start(n, d, dtype), len(devices))
+    parts = [jax.device_put(piece, device) for piece, device in zip(pieces, devices, strict=True)]
+    return lambda: jax.block_until_ready([compiled(part) for part in parts])
+
+
+def scan_keys(scheme: str, n: int, d: int, steps: int) -> Call:
+    """`lax.scan` under `vmap`, a key for each particle."""
+    init, step = kernels(scheme)
+
+    def one(x: Any, key: Any) -> Any:
+        body = lambda s, key: (step(s, jax.random.normal(key, x.shape)), None)  # noqa: E731
+        return lax.scan(body, init(x), jax.random.split(key, steps))[0]
+
+    compiled, x, keys = jax.jit(jax.vmap(one)), start(n, d), jax.random.split(jax.random.key(0), n)
+    return lambda: jax.block_until_ready(compiled(x, keys))
+
+
+# the hardware
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """`kernel.c`, compiled on the spot."""
+    source = pathlib.Path(__file__).with_name("kernel.c")
+    target = pathlib.Path(tempfile.mkdtemp()) / "kernel.so"
+    flags = (
+        "-std=c11 -O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math -fopenmp -Wno-psabi"
+    )
+    subprocess.run(["gcc", *flags.split(), "-shared", "-fPIC", source, "-o", target, "-lm"], check=True)
+    return ctypes.CDLL(str(target))
+
+
+def by_hand(scheme: str, n: int, d: int, steps: int, x: np.ndarray | None = None) -> Call:
+    """The C kernel on state (d, n); with the key and start of heatbath it follows heatbath's trajectories."""
+    if n % 32:
+        raise ValueError(f"the C kernel takes whole vectors of 32 particles; got {n}")
+    real, whole, word = ctypes.c_float, ctypes.c_int64, ctypes.c_uint32
+    x = np.ascontiguousarray(start(n, d).T) if x is None else x
+    p = np.zeros_like(x)
+    pointer = lambda a: a.ctypes.data_as(ctypes.POINTER(real))  # noqa: E731
+    seed, stream = (int(w) for w in stream_key(key_words(0), Stream.NORMALS))
+    h, steps = H[scheme], steps // 2 * 2
+    shape = whole(n), whole(d), whole(steps), word(seed), word(stream), real(1.0), real(TILT)
+    if scheme == "overdamped":
+        return lambda: library().overdamped(pointer(x), *shape, real(h), real((2 * h * T) ** 0.5))
+    loss, spread = np.expm1(-GAMMA * h), (T * -np.expm1(-2 * GAMMA * h)) ** 0.5
+    return lambda: library().baoab(pointer(x), pointer(p), *shape, real(h / 2), real(loss), real(spread))
+
+
+# networks and regression
+
+
+def networks(who: str, n: int, steps: int) -> Call:
+    """n perceptrons 64-64-10 on the digits of scikit-learn, batches of 128 that all networks share, BAOAB."""
+    from sklearn.datasets import load_digits
+
+    raw: Any = load_digits()
+    x, y = (raw.data / 16).astype(np.float32), raw.target.astype(np.int32)
+    rng = np.random.default_rng(0)
+    shapes = {"w1": (64, 64), "b1": (64,), "w2": (64, 10), "b2": (10,)}
+    weights = {k: jnp.asarray(rng.normal(size=(n, *s)) * 0.1, jnp.float32) for k, s in shapes.items()}
+
+    def log_likelihood(w: Any, example: Any) -> Any:
+        hidden = jnp.tanh(example[0] @ w["w1"] + w["b1"])
+        return jax.nn.log_softmax(hidden @ w["w2"] + w["b2"])[example[1]]
+
+    def log_prior(w: Any) -> Any:
+        return -0.5 * sum(jnp.sum(a * a) for a in jax.tree.leaves(w))
+
+    h, c = 1e-3, float(np.exp(-1e-3))
+    posterior = potentials.Posterior(log_likelihood, log_prior, data=(x, y), batch_size=128, shared=True)
+    bath = integrators.BAOAB(step_size=h, friction=1.0, temperature=1.0)
+    if who != "scan":
+        return (without_noise if who == "without noise" else run_engine)(posterior, bath, weights, steps)
+
+    def batch_energy(w: Any, batch: Any) -> Any:
+        return -len(x) / 128 * jnp.sum(jax.vmap(log_likelihood, (None, 0))(w, batch)) - log_prior(w)
+
+    gradient = jax.vmap(jax.grad(batch_energy), (0, None))
+    move = lambda a, s, b: jax.tree.map(lambda a, b: a + s * b, a, b)  # noqa: E731
+
+    def step(state: Any, key: Any) -> Any:
+        w, p, g = state
+        drawn, *leaves = jax.random.split(key, 5)
+        p = move(p, -h / 2, g)
+        w = move(w, h / 2, p)
+        noise = {k: jax.random.normal(key, p[k].shape) for k, key in zip(p, leaves, strict=True)}
+        p = jax.tree.map(lambda a, xi: c * a + np.sqrt(1 - c * c) * xi, p, noise)
+        w = move(w, h / 2, p)
+        rows = jax.random.choice(drawn, len(x), (128,), replace=False)
+        g = gradient(w, (jnp.asarray(x)[rows], jnp.asarray(y)[rows]))
+        return (w, move(p, -h / 2, g), g), None
+
+    zero = jax.tree.map(jnp.zeros_like, weights)
+    run = jax.jit(lambda w: lax.scan(step, (w, zero, zero), jax.random.split(jax.random.key(0), steps))[0])
+    return lambda: jax.block_until_ready(run(weights))
+
+
+def regression(who: str, n: int, steps: int, batch: int | None) -> Call:
+    """Bayesian logistic regression, 569 × 31 (the breast-cancer data), overdamped; batches shared, or all data."""
+    from sklearn.datasets import load_breast_cancer
+
+    raw: Any = load_breast_cancer()
+    x = np.column_stack([np.ones(len(raw.target)), (raw.data - raw.data.mean(0)) / raw.data.std(0)]).astype(np.float32)
+    y = raw.target.astype(np.float32)
+    log_likelihood = lambda w, e: jax.nn.log_sigmoid((2 * e[1] - 1) * jnp.dot(e[0], w))  # noqa: E731
+    log_prior = lambda w: -0.5 * jnp.sum(w * w)  # noqa: E731
+    h, weights = 1e-4, start(n, 31) * 0.1
+    if who != "scan":
+        shared = {} if batch is None else {"batch_size": batch, "shared": True}
+        posterior = potentials.Posterior(log_likelihood, log_prior, data=(x, y), **shared)
+        return run_engine(posterior, integrators.EulerMaruyama(step_size=h), weights, steps)
+
+    def step(w: Any, key: Any) -> Any:
+        drawn, noise = jax.random.split(key)
+        rows = jnp.arange(len(x)) if batch is None else jax.random.choice(drawn, len(x), (batch,), replace=False)
+        part = jnp.asarray(x)[rows], jnp.asarray(y)[rows]
+        loss = lambda w: -len(x) / len(rows) * jnp.sum(jax.vmap(log_likelihood, (None, 0))(w, part)) - log_prior(w)  # noqa: E731
+        return w - h * jax.vmap(jax.grad(loss))(w) + np.sqrt(2 * h) * jax.random.normal(noise, w.shape), None
+
+    run = jax.jit(lambda w: lax.scan(step, w, jax.random.split(jax.random.key(0), steps))[0])
+    return lambda: jax.block_until_ready(run(weights))
+
+
+BY_NAME: dict[str, Callable[..., Call]] = {
+    "heatbath": heatbath,
+    "heatbath observed": observed,
+    "without noise": without_noise,
+    "scan": scan,
+    "scan, a key a particle": scan_keys,
+    "C": by_hand,
+    "networks": networks,
+    "regression": regression,
+}

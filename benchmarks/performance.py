@@ -1,0 +1,307 @@
+"""How fast heatbath is, against a plain `lax.scan`, other libraries, the physics without noise, and hand-written C.
+
+`make bench` runs all of it (about half an hour on two cores), `python benchmarks/performance.py --quick` a corner of it.
+Contestants live in processes of their own, by compiler flags and devices, and take turns call by call; a figure is the
+median of at least five turns. Only ratios mean anything on a shared machine. The result goes to
+benchmarks/results/performance.json with date, versions and device; `page.py` makes docs/performance.md of it.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results" / "performance.json"
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+SCHEMES = ("overdamped", "BAOAB")
+SIZES = {"full": (1, 100, 1_000, 16_384, 262_144, 1_000_000), "quick": (1, 1_000, 16_384)}
+DIMENSIONS = {"full": (1, 2, 3, 10, 100), "quick": (2, 10)}
+MOST_COORDINATES = 30_000_000
+PEER_SHAPES = ((16_384, 2), (16_384, 3), (4_096, 10))
+# million coordinate-steps a second, roughly: only to choose how many steps a call takes
+GUESS = {"heatbath": 800, "C": 1200, "without noise": 3000}
+
+
+class Worker:
+    """A process that builds and times calls; see `worker.py`."""
+
+    def __init__(self, devices: int, flags: str, width: str = "float32") -> None:
+        command = [sys.executable, HERE / "worker.py", str(devices), flags, width]
+        environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"OMP_WAIT_POLICY": "passive"}
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"error": "the process ended"}
+
+
+class Field:
+    """All contestants and their workers."""
+
+    def __init__(self, repeats: int) -> None:
+        self.repeats, self.workers = repeats, {}
+
+    def worker(self, *kind: Any) -> Worker:
+        if kind not in self.workers or self.workers[kind].process.poll() is not None:
+            self.workers[kind] = Worker(*kind)
+        return self.workers[kind]
+
+    def race(self, entrants: dict[str, tuple[tuple, str, dict]]) -> dict[str, float | str]:
+        """Median seconds a step of each, in turns; entrants: name -> (kind of worker, maker, options)."""
+        found: dict[str, float | str] = {}
+        times: dict[str, list[float]] = {}
+        groups: dict[tuple, list[str]] = {}
+        for name, (kind, _, _) in entrants.items():
+            groups.setdefault(kind, []).append(name)
+        # a worker holds one piece of work: those that share one race in rounds
+        for turn in range(max(map(len, groups.values()))):
+            here = {names[turn]: kind for kind, names in groups.items() if turn < len(names)}
+            ready = []
+            for name, kind in here.items():
+                _, maker, options = entrants[name]
+                answer = self.worker(*kind).ask(make=maker, **{"with": options})
+                if "error" in answer:
+                    found[name] = answer["error"]
+                else:
+                    ready.append((name, kind))
+                    times[name] = []
+            for _ in range(self.repeats):
+                for name, kind in ready:
+                    answer = self.worker(*kind).ask(time=True)
+                    times[name].append(answer.get("seconds", float("nan")))
+        for name, seconds in times.items():
+            found[name] = statistics.median(seconds) / entrants[name][2]["steps"]
+        return {name: found[name] for name in entrants}
+
+    def close(self) -> None:
+        for worker in self.workers.values():
+            worker.process.kill()
+        self.workers = {}
+
+
+TUNED, DEFAULT, ONE, ALL = (CORES, "tuned"), (1, "plain"), (1, "plain"), (CORES, "plain")
+
+
+def steps_for(who: str, n: int, d: int, seconds: float) -> int:
+    """An even number of steps that take about so long; at least two noise blocks."""
+    rate = GUESS.get(who, 120) * 1e6
+    small = 3e6 if n * d < 64 else 3e5  # steps a second of loops that are all overhead
+    return max(64, min(int(seconds * rate / (n * d)), int(seconds * small)) // 64 * 64)
+
+
+def grid(field: Field, size: str, seconds: float) -> list[dict[str, Any]]:
+    rows = []
+    for d in DIMENSIONS[size]:
+        for n in SIZES[size]:
+            if n * d > MOST_COORDINATES:
+                continue
+            for scheme in SCHEMES:
+                entrants = {
+                    "heatbath": (TUNED, "heatbath"),
+                    "heatbath, not tuned": (DEFAULT, "heatbath"),
+                    "scan": (ONE, "scan"),
+                }
+                if n >= CORES and n * d <= 10_000_000:
+                    entrants["scan, all devices"] = (ALL, "scan")
+                if n * d <= 200_000:
+                    entrants["scan, a key a particle"] = (ALL, "scan, a key a particle")
+                if n % 32 == 0 and n >= 10_000:
+                    entrants["C"] = ((*ALL, "float32"), "C")
+                entrants["without noise"] = ((*TUNED, "float32"), "without noise")
+                rows.append(race(field, scheme, n, d, seconds, entrants))
+    return rows
+
+
+def race(field: Field, scheme: str, n: int, d: int, seconds: float, entrants: dict, **more: Any) -> dict[str, Any]:
+    work = {}
+    for name, (kind, maker) in entrants.items():
+        options = {"scheme": scheme, "n": n, "d": d, "steps": steps_for(maker.split(",")[0], n, d, seconds), **more}
+        work[name] = (kind, maker, options)
+    times = field.race(work)
+    rates = {name: n * d / t / 1e6 if isinstance(t, float) else t for name, t in times.items()}
+    row = {"scheme": scheme, "n": n, "d": d, "million coordinate-steps/s": rates}
+    text = "  ".join(f"{name} {r:.1f}" if isinstance(r, float) else f"{name}: {r[:40]}" for name, r in rates.items())
+    print(f"{scheme:<11} n = {n:<8} d = {d:<4} {text}", flush=True)
+    return row
+
+
+def peers(field: Field, seconds: float) -> list[dict[str, Any]]:
+    rows = []
+    for n, d in PEER_SHAPES:
+        for scheme in SCHEMES:
+            entrants: dict[str, tuple] = {"heatbath": (TUNED, "heatbath")}
+            for peer in ("BlackJAX", "jax-md", "diffrax"):
+                entrants[peer] = (ALL, peer)
+            row = race(field, scheme, n, d, seconds / 2, entrants)
+            if d == 3:
+                for where in ("Reference", "CPU"):
+                    extra = race(field, scheme, n, d, seconds / 2, {"OpenMM": (ALL, "OpenMM")}, platform=where)
+                    rate = extra["million coordinate-steps/s"]["OpenMM"]
+                    row["million coordinate-steps/s"][f"OpenMM {where}"] = rate
+            rows.append(row)
+    return rows
+
+
+def float64(field: Field, seconds: float) -> list[dict[str, Any]]:
+    entrants = {"heatbath": ((*TUNED, "float64"), "heatbath"), "scan": ((*ALL, "float64"), "scan")}
+    return [race(field, scheme, 16_384, d, seconds, entrants) for scheme in SCHEMES for d in (2, 10)]
+
+
+def networks(field: Field, seconds: float) -> list[dict[str, Any]]:
+    rows = []
+    for n in (8, 64):
+        steps = max(32, int(seconds * 4 / (n * 6e-5)))
+        work = {
+            who: (kind, "networks", {"who": who, "n": n, "steps": steps})
+            for who, kind in (("heatbath", (*TUNED, "float32")), ("without noise", TUNED), ("scan", ALL))
+        }
+        rows.append({"work": f"{n} networks 64-64-10, batch 128", "ms a step": scaled(field.race(work))})
+        print(rows[-1], flush=True)
+    for batch in (None, 64):
+        steps = max(32, int(seconds * 2 / 2e-3))
+        work = {
+            who: (kind, "regression", {"who": who, "n": 1_000, "steps": steps, "batch": batch})
+            for who, kind in (("heatbath", TUNED), ("scan", ALL))
+        }
+        name = f"logistic regression 569 × 31, 1,000 particles, {'all data' if batch is None else f'batch {batch}'}"
+        rows.append({"work": name, "ms a step": scaled(field.race(work))})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def scaled(times: dict[str, float | str]) -> dict[str, float | str]:
+    return {name: t * 1e3 if isinstance(t, float) else t for name, t in times.items()}
+
+
+def observing(field: Field, seconds: float) -> list[dict[str, Any]]:
+    rows = []
+    for d in (1, 2, 3):
+        for scheme in SCHEMES:
+            entrants = {"observed": (TUNED, "heatbath observed"), "none": ((*TUNED, "float32"), "heatbath")}
+            rates = race(field, scheme, 16_384, d, 2 * seconds, entrants)["million coordinate-steps/s"]
+            rows.append({"scheme": scheme, "d": d, "time over time without": rates["none"] / rates["observed"]})
+    return rows
+
+
+START = """
+import json, time
+began = time.perf_counter()
+import jax, jax.numpy
+jax_at = time.perf_counter()
+from heatbath import engine
+print(json.dumps({"import jax": jax_at - began, "import heatbath.engine adds": time.perf_counter() - jax_at}))
+"""
+
+MEMORY = """
+import json, sys
+import jax, jax.numpy as jnp
+from heatbath import engine, integrators, potentials
+well, n = potentials.DoubleWell(barrier=1.0, tilt=0.3), int(sys.argv[1])
+bath = integrators.BAOAB(step_size=0.05, temperature=0.5)
+run = engine.simulate(well, bath, engine.scatter(jnp.zeros(2), n, key=1), steps=200, key=2, progress=False)
+status = open("/proc/self/status").read()
+state = sum(a.nbytes for a in jax.tree.leaves(run.state)) / 2**20
+print(json.dumps({"peak": int(status.split("VmHWM:")[1].split()[0]) / 1024, "state": state}))
+"""
+
+
+def script(text: str, *arguments: str) -> dict[str, float]:
+    done = subprocess.run([sys.executable, "-c", text, *arguments], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def starting(repeats: int) -> dict[str, float]:
+    """Cold processes: imports, and the README's first snippet."""
+    snippet = (HERE.parent / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    imports, seconds = [script(START) for _ in range(repeats)], []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", snippet], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began)
+    found = {name: statistics.median(row[name] for row in imports) for name in imports[0]}
+    return {**found, "README's first snippet": statistics.median(seconds)}
+
+
+def memory() -> dict[str, float]:
+    """MiB at a million particles of two coordinates, above a process that did the same with 64."""
+    base, large = script(MEMORY, "64"), script(MEMORY, "1000000")
+    return {"above 64 particles": large["peak"] - base["peak"], "state": large["state"], "peak": large["peak"]}
+
+
+def versions() -> dict[str, str]:
+    names = ("heatbath", "jax", "jaxlib", "numpy", "blackjax", "jax-md", "diffrax", "openmm")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def processor() -> str:
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    model = next(
+        (line.split(":")[1].strip() for line in text.split("\n") if line.startswith("model name")), platform.processor()
+    )
+    vectors = "AVX-512" if "avx512f" in text else "AVX2" if "avx2" in text else platform.machine()
+    return f"{CORES} cores of {model}, {vectors}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a corner of the grid, fewer seconds")
+    parser.add_argument("--only", nargs="*", help="some of: grid peers float64 networks observing starting memory")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    size, seconds = ("quick", 0.06) if options.quick else ("full", 0.12)
+    field = Field(options.repeats)
+    parts = {
+        "starting": lambda: starting(3 if options.quick else 5),
+        "memory": memory,
+        "observing": lambda: observing(field, seconds),
+        "networks": lambda: networks(field, seconds),
+        "peers": lambda: peers(field, seconds),
+        "float64": lambda: float64(field, seconds),
+        "grid": lambda: grid(field, size, seconds),
+    }
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if options.only and RESULTS.exists() else {}
+    found |= {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "device": processor(),
+        "size": size,
+    }
+    for name, part in parts.items():
+        if not options.only or name in options.only:
+            print(f"# {name}", flush=True)
+            found[name] = part()
+            print(json.dumps(found[name])[:400] if name in ("starting", "memory", "observing") else "", flush=True)
+            field.close()
+    if not options.quick:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
