@@ -18,8 +18,9 @@ lint: .venv/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 
-bench: .venv/.test
-	$(BIN)/python benchmarks/against_scan.py
+bench: .venv/.peers
+	$(BIN)/python benchmarks/performance.py
+	$(BIN)/python benchmarks/page.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -30,6 +31,10 @@ bench: .venv/.test
 
 .venv/.test: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install -q -e ".[test]"
+	touch $@
+
+.venv/.peers: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install -q -e ".[test,peers]"
 	touch $@
 
 .venv/.lint: pyproject.toml | .venv/bin/python

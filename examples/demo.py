@@ -3,13 +3,8 @@
 Run by `make demo`; about a minute on two cores. Pictures go to out/.
 """
 
-import os
 import pathlib
 import time
-
-import jax
-
-jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # before JAX starts: one device a core
 
 import breast_cancer
 import jax.numpy as jnp
@@ -19,6 +14,8 @@ import pictures
 
 from heatbath import engine, integrators, potentials
 from heatbath.engine import observables
+
+engine.tune_cpu()  # all cores; before JAX starts
 
 OUT = pathlib.Path(__file__).parent.parent / "out"
 

@@ -1,0 +1,211 @@
+"""docs/performance.md and its picture from benchmarks/results/performance.json; `make bench` runs it last."""
+
+import json
+import pathlib
+import statistics
+from typing import Any
+
+HERE = pathlib.Path(__file__).parent
+DOCS = HERE.parent / "docs"
+IMPORT = "import heatbath.engine adds"
+SNIPPET = "README's first snippet"
+RATE = "million coordinate-steps/s"
+SCANS = ("scan", "scan, all devices", "scan, a key a particle")
+PEERS = ("BlackJAX", "jax-md", "diffrax", "OpenMM Reference", "OpenMM CPU")
+
+
+def numbers(row: dict[str, Any]) -> dict[str, float]:
+    """The rates of a row, without contestants that could not take part."""
+    return {name: rate for name, rate in row[RATE].items() if isinstance(rate, float)}
+
+
+def over(row: dict[str, Any], names: tuple[str, ...], mine: str = "heatbath") -> float | None:
+    """heatbath's rate over the best of the named."""
+    rates = numbers(row)
+    best = [rates[name] for name in names if name in rates]
+    return rates[mine] / max(best) if best and mine in rates else None
+
+
+def worst_and_median(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
+    ratios = [ratio for row in rows if (ratio := over(row, names)) is not None]
+    return f"{min(ratios):.2f} × at least, {statistics.median(ratios):.2f} × in the median of {len(ratios)}"
+
+
+def flatness(rows: list[dict[str, Any]]) -> str:
+    """Time per coordinate-step from 10⁴ to 10⁷ coordinates, worst over best, for each scheme and d."""
+    spreads = []
+    for scheme in ("overdamped", "BAOAB"):
+        for d in sorted({row["d"] for row in rows}):
+            rates = [
+                numbers(row)["heatbath"]
+                for row in rows
+                if row["scheme"] == scheme and row["d"] == d and 1e4 <= row["n"] * d <= 1e7
+            ]
+            if len(rates) > 1:
+                spreads.append(max(rates) / min(rates) - 1)
+    return f"within {max(spreads):.0%} at worst, {statistics.median(spreads):.0%} in the median over scheme and d"
+
+
+def headline(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(work, what is asked at least, aimed at, measured)."""
+    grid = found["grid"]
+    large = [row for row in grid if row["n"] >= 10_000]
+    some = [row for row in grid if 100 <= row["n"] <= 1_000]
+    one = [row for row in grid if row["n"] == 1]
+    networks = found["networks"][1]["ms a step"]
+    observed = [row["time over time without"] for row in found["observing"]]
+    memory = found["memory"]
+    return [
+        ("≥ 10,000 particles, against the best plain scan", "4.5 ×, 6 × median", "10 ×", worst_and_median(large, SCANS)),
+        ("the same, against the fastest peer", "4.5 ×", "10 ×", worst_and_median(found["peers"], PEERS)),
+        ("the same, against the C kernel", "0.35, 0.5 median", "0.75", worst_and_median(large, ("C",))),
+        ("100 to 1,000 particles, against the best plain scan", "3 ×", "8 ×", worst_and_median(some, SCANS)),
+        ("one particle, against the plain scan", "2 ×", "5 ×", worst_and_median(one, SCANS)),
+        ("64 networks, against the same without noise", "1.25 × its time", "1.05 ×",
+         f"{networks['heatbath'] / networks['without noise']:.2f} ×"),
+        ("64 networks, against the plain scan", "1.3 × faster", "2 ×", f"{networks['scan'] / networks['heatbath']:.2f} ×"),
+        ("observed every 10 steps, d ≤ 3, against not", "1.2 × the time", "1.05 ×",
+         f"{max(observed):.2f} × at most, {statistics.median(observed):.2f} × in the median"),
+        ("memory at 10⁶ × 2 (BAOAB)", f"{2 * memory['state'] + 64:.0f} MiB: two states and 64", "",
+         f"{memory['above 64 particles']:.0f} MiB above the same process with 64 particles"),
+        ("time per coordinate-step, 10⁴ to 10⁷ coordinates", "within 40 %", "15 %", flatness(grid)),
+        ("`import heatbath.engine` after `import jax`", "0.3 s", "", f"{found['starting'][IMPORT]:.2f} s"),
+        ("README's first snippet, cold", "2.5 s", "", f"{found['starting'][SNIPPET]:.1f} s"),
+    ]  # fmt: skip
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def shown(rate: Any) -> str:
+    """A rate with three digits; a dash for a contestant that could not take part."""
+    if not isinstance(rate, float):
+        return "–"
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+
+
+def rates_table(rows: list[dict[str, Any]], names: list[str]) -> str:
+    body = [
+        [row["scheme"], str(row["d"]), f"{row['n']:,}", *(shown(row[RATE].get(name)) for name in names)] for row in rows
+    ]
+    return table(["scheme", "d", "particles", *names], body)
+
+
+def picture(rows: list[dict[str, Any]], d: int = 2) -> None:
+    """Throughput against population for each contestant."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
+    names = ["C", "without noise", "heatbath", "heatbath, not tuned", *SCANS]
+    for axis, scheme in zip(axes, ("overdamped", "BAOAB"), strict=True):
+        for name in names:
+            points = [
+                (row["n"], numbers(row)[name])
+                for row in rows
+                if row["scheme"] == scheme and row["d"] == d and name in numbers(row)
+            ]
+            if points:
+                axis.loglog(
+                    *zip(*points, strict=True), marker="o", ms=4, label=name, lw=2.4 if name == "heatbath" else 1.2
+                )
+        axis.set(title=f"{scheme}, d = {d}", xlabel="particles")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("million coordinate-steps a second")
+    axes[1].legend(fontsize=8)
+    figure.savefig(DOCS / "performance.png", dpi=130)
+
+
+def page(found: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    grid, starting = found["grid"], found["starting"]
+    names = ["heatbath", "heatbath, not tuned", *SCANS, "C", "without noise"]
+    networks = [
+        [
+            row["work"],
+            *(f"{row['ms a step'].get(who, float('nan')):.2f}" for who in ("heatbath", "without noise", "scan")),
+        ]
+        for row in found["networks"]
+    ]
+    return f"""# Performance
+
+Made by `make bench` (`benchmarks/performance.py`, then `benchmarks/page.py`) on {found["date"][:10]}: {found["device"]};
+{versions}. Float32 unless said. Only ratios mean anything: machines differ, and are noisy.
+
+{table(["work", "asked", "aim", "measured"], [list(line) for line in headline(found)])}
+
+![throughput against population](performance.png)
+
+## How to read it
+
+A coordinate-step is one coordinate of one particle through one step. Contestants sit in processes of their own and take
+turns, call by call; a figure is the median of at least five turns. Compilation is not in it.
+
+- **heatbath**: the compiled block after `engine.tune_cpu()`, on all cores; **not tuned**: on one device, as a process has
+  it that does nothing.
+- **scan**: a `lax.scan` with `jax.random.normal` for the whole array, one key a step; **all devices**: the population split
+  over the cores; **a key a particle**: the same under `vmap` with keys of its own for each particle.
+- **C**: `benchmarks/kernel.c`, the same arithmetic with vectors written by hand, all cores: the hardware's reference. It
+  is compiled for one energy and keeps noise in registers.
+- **without noise**: heatbath's loop with a constant for every normal: what the physics costs.
+
+## Where the time goes
+
+In the noise. Threefry-2x32-20 is 20 rounds of an addition, a rotation and an exclusive or, each waiting for the one
+before: about 115 integer operations a block on AVX2, which has no rotation, and 60 more for Box and Muller, for two normals.
+One such chain leaves the vector units idle two thirds of the time. LLVM interleaves chains only when asked, and XLA asks
+only through `XLA_FLAGS`: that is what `engine.tune_cpu()` is for. The layout (`engine/layout.py` states the rule) keeps
+state and noise of a tile in the cache, so that time per coordinate-step does not grow with the population.
+
+A step of one particle is as short as the loop around it: its noise is drawn for many steps at once.
+
+On a GPU the same code runs with one large tile. Two bounds, for an H100 with 3.35 TB/s and 132 × 64 integer lanes at
+1.7 GHz: noise that goes through memory once costs 24 bytes a coordinate-step, 140 billion a second; Threefry with one
+instruction a rotation costs 40 integer operations a normal, 360 billion a second. It is still to be measured.
+
+## Whole grid
+
+Millions of coordinate-steps a second.
+
+{rates_table(grid, names)}
+
+## Other libraries
+
+{rates_table(found["peers"], ["heatbath", *PEERS])}
+
+BlackJAX `sgld` and `sghmc` under `vmap`, jax-md `brownian` and `nvt_langevin`, diffrax Euler and ShARK with
+`UnsafeBrownianPath`, OpenMM `BrownianIntegrator` and `LangevinMiddleIntegrator` on both CPU platforms, each with the
+cores that it takes by itself. They do more, or other, things than heatbath in a step; the shapes are ours.
+
+## Float64
+
+{rates_table(found["float64"], ["heatbath", "scan"])}
+
+## Networks and regression
+
+Milliseconds a step.
+
+{table(["work", "heatbath", "without noise", "scan"], networks)}
+
+## Starting
+
+`import jax` {starting["import jax"]:.2f} s, `import heatbath.engine` {starting[IMPORT]:.2f} s more; the README's first
+snippet from a cold process {starting[SNIPPET]:.1f} s, most of it compilation. Set `JAX_COMPILATION_CACHE_DIR`, with
+`JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0`, to keep compiled code for the next process.
+"""
+
+
+def main() -> None:
+    found = json.loads((HERE / "results" / "performance.json").read_text())
+    picture(found["grid"])
+    (DOCS / "performance.md").write_text(page(found))
+    for work, asked, _, measured in headline(found):
+        print(f"{work:<58} {asked:<28} {measured}")
+
+
+if __name__ == "__main__":
+    main()
