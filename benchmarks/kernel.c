@@ -12,6 +12,11 @@
 #include <stdint.h>
 #ifdef __AVX__
 #include <immintrin.h>
+#define MINIMUM(x, part, y) ((__m256 *)&x)[part] = _mm256_min_ps(((__m256 *)&x)[part], _mm256_set1_ps(y));
+#define ROOT(y, x, part) ((__m256 *)&y)[part] = _mm256_sqrt_ps(((const __m256 *)&x)[part]);
+#else
+#define MINIMUM(x, part, y) for (int lane = 8 * part; lane < 8 * part + 8; lane++) x[lane] = fminf(x[lane], y);
+#define ROOT(y, x, part) for (int lane = 8 * part; lane < 8 * part + 8; lane++) y[lane] = sqrtf(x[lane]);
 #endif
 
 #define LANES 32
@@ -55,9 +60,8 @@ static inline __attribute__((always_inline)) void normals(uint32_t k0, uint32_t 
     /* high and low half are converted apart: AVX2 has no conversion of unsigned words */
     const Floats high = __builtin_convertvector((Integers)(a >> 16), Floats) * 65536.0f;
     Floats u = (high + __builtin_convertvector((Integers)(a & 0xFFFFu), Floats) + 0.5f) * 0x1p-32f;
-    const Floats top = (Floats){0} + (1.0f - 0x1p-24f);
-    const Words below = (Words)(u < top);
-    u = (Floats)((below & (Words)u) | (~below & (Words)top));
+    for (int part = 0; part < LANES / 8; part++) /* a comparison of whole vectors would be taken apart */
+        MINIMUM(u, part, 1.0f - 0x1p-24f)
     const Floats v = __builtin_convertvector((Integers)b, Floats) * 0x1p-32f, w = v * v;
     /* -2 log u */
     const Integers shifted = (Integers)u - 0x3F3504F3;
@@ -74,12 +78,7 @@ static inline __attribute__((always_inline)) void normals(uint32_t k0, uint32_t 
     const Floats square = t * t;
     const Floats twice = -2.0f * ((t - 0.5f * square + square * t * tail) + exponent * 0.69314718f);
     Floats radius;
-#ifdef __AVX__
-    for (int part = 0; part < LANES / 8; part++)
-        ((__m256 *)&radius)[part] = _mm256_sqrt_ps(((const __m256 *)&twice)[part]);
-#else
-    for (int lane = 0; lane < LANES; lane++) radius[lane] = sqrtf(twice[lane]);
-#endif
+    for (int part = 0; part < LANES / 8; part++) ROOT(radius, twice, part)
     Floats s = w * -7.0064874208e-03f + 8.2035553979e-02f, c = w * -2.4396716703e-02f + 2.3493755902e-01f;
     s = s * w - 5.9924855872e-01f;
     s = s * w + 2.5501629330e+00f;

@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 HERE = pathlib.Path(__file__).parent
@@ -100,6 +101,7 @@ class Field:
     def close(self) -> None:
         for worker in self.workers.values():
             worker.process.kill()
+            worker.process.communicate()
         self.workers = {}
 
 
@@ -110,16 +112,19 @@ def steps_for(who: str, n: int, d: int, seconds: float) -> int:
     """An even number of steps that take about so long; at least two noise blocks."""
     rate = GUESS.get(who, 120) * 1e6
     small = 3e6 if n * d < 64 else 3e5  # steps a second of loops that are all overhead
-    return max(64, min(int(seconds * rate / (n * d)), int(seconds * small)) // 64 * 64)
+    return max(16, min(int(seconds * rate / (n * d)), int(seconds * small)) // 16 * 16)
 
 
-def grid(field: Field, size: str, seconds: float) -> list[dict[str, Any]]:
-    rows = []
+def grid(field: Field, size: str, seconds: float, done: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows that are not done yet."""
+    there = {(row["scheme"], row["n"], row["d"]) for row in done}
     for d in DIMENSIONS[size]:
         for n in SIZES[size]:
             if n * d > MOST_COORDINATES:
                 continue
             for scheme in SCHEMES:
+                if (scheme, n, d) in there:
+                    continue
                 entrants = {"heatbath": (TUNED, "heatbath"), "scan": (ONE, "scan")}
                 if n >= CORES:
                     entrants["scan, all devices"] = (ALL, "scan")
@@ -130,8 +135,7 @@ def grid(field: Field, size: str, seconds: float) -> list[dict[str, Any]]:
                     entrants["heatbath, not tuned"] = ((*ONE, "float32"), "heatbath")
                 if d in (2, 10) and n == 16_384:
                     entrants["without noise"] = ((*TUNED, "float32"), "without noise")
-                rows.append(race(field, scheme, n, d, seconds, entrants))
-    return rows
+                yield race(field, scheme, n, d, seconds, entrants)
 
 
 def race(field: Field, scheme: str, n: int, d: int, seconds: float, entrants: dict, **more: Any) -> dict[str, Any]:
@@ -275,6 +279,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a corner of the grid, fewer seconds")
     parser.add_argument("--only", nargs="*", help="some of: grid peers float64 networks observing starting memory")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run: only the rest of the grid"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     size, seconds = ("quick", 0.06) if options.quick else ("full", 0.08)
@@ -286,24 +293,34 @@ def main() -> None:
         "networks": lambda: networks(field, seconds),
         "peers": lambda: peers(field, seconds),
         "float64": lambda: float64(field, seconds),
-        "grid": lambda: grid(field, size, seconds),
     }
-    found: dict[str, Any] = json.loads(RESULTS.read_text()) if options.only and RESULTS.exists() else {}
+    again = (options.only or options.resume) and RESULTS.exists()
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if again else {}
     found |= {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "device": processor(),
         "size": size,
     }
+
+    def keep() -> None:
+        if not options.quick:
+            RESULTS.parent.mkdir(exist_ok=True)
+            RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
     for name, part in parts.items():
-        if not options.only or name in options.only:
+        if name in (options.only or parts) and not options.resume:
             print(f"# {name}", flush=True)
             found[name] = part()
             print(json.dumps(found[name])[:400] if name in ("starting", "memory", "observing") else "", flush=True)
             field.close()
-    if not options.quick:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+            keep()
+    if not options.only or "grid" in options.only:
+        found["grid"] = found.get("grid", []) if options.resume else []
+        for row in grid(field, size, seconds, list(found["grid"])):
+            found["grid"].append(row)
+            keep()
+        field.close()
 
 
 if __name__ == "__main__":

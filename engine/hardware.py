@@ -26,7 +26,8 @@ def tune_cpu(devices: int | None = None) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ValueError(f"devices must be a positive whole number; got {devices!r}")
     try:
-        jax.config.update("jax_num_cpu_devices", count)
+        for value in (count + 1, count):  # a value that is there already would be taken even when it is too late
+            jax.config.update("jax_num_cpu_devices", value)
     except RuntimeError as error:
         raise RuntimeError(
             "tune_cpu must be called before JAX starts: before the first array is made, right after the imports"
