@@ -70,7 +70,7 @@ def without_noise(*args: Any, **options: Any) -> Call:
     block._compiled.cache_clear()
     jax.clear_caches()
     try:
-        call = heatbath(*args, **options) if isinstance(args[0], str) else run_engine(*args, **options)
+        call = run_engine(*args, **options) if args else heatbath(**options)
         call()  # compiles while the constants are in place
     finally:
         block.normals, block.normals_of_few = drawn
