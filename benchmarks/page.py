@@ -134,7 +134,7 @@ def page(found: dict[str, Any]) -> str:
     return f"""# Performance
 
 Made by `make bench` (`benchmarks/performance.py`, then `benchmarks/page.py`) on {found["date"][:10]}: {found["device"]};
-{versions}. Float32 unless said. Only ratios mean anything: machines differ, and are noisy.
+{versions}. Float32 unless said. Only ratios mean anything: machines differ, and are noisy. {found.get("remarks", "")}
 
 {table(["work", "asked", "aim", "measured"], [list(line) for line in headline(found)])}
 
