@@ -58,26 +58,13 @@ def run_engine(potential: Any, bath: Any, positions: Any, steps: int, measured: 
     )
 
 
-def without_noise(*args: Any, **options: Any) -> Call:
-    """heatbath's own loop with a constant in place of every normal: what the physics alone costs."""
-    drawn = block.normals, block.normals_of_few
-    block.normals = lambda key, first, count, particles, coordinates, dtype: jnp.full(
-        (count, *jnp.broadcast_shapes(particles.shape, coordinates.shape)), 0.1 + 0.1j, jnp.result_type(dtype, jnp.complex64)
-    )  # fmt: skip
-    block.normals_of_few = lambda key, first, count, shape, axis, dtype: jnp.full(
-        (count, *shape), 0.1 + 0.1j, jnp.result_type(dtype, jnp.complex64)
+def silence() -> None:
+    """From here on a constant stands in place of every normal in this process: what is left is the physics alone."""
+    constant = lambda shape, dtype: jnp.full(shape, 0.1 + 0.1j, jnp.result_type(dtype, jnp.complex64))  # noqa: E731
+    block.normals = lambda key, start, count, particles, coordinates, dtype: constant(
+        (count, *jnp.broadcast_shapes(particles.shape, coordinates.shape)), dtype
     )
-    block._compiled.cache_clear()
-    jax.clear_caches()
-    try:
-        call = run_engine(*args, **options) if args else heatbath(**options)
-        call()  # compiles while the constants are in place
-    finally:
-        block.normals, block.normals_of_few = drawn
-    compiled = block._compiled
-    block._compiled = functools.cache(compiled.__wrapped__)  # what was compiled here is never taken for the real thing
-    jax.clear_caches()
-    return call
+    block.normals_of_few = lambda key, start, count, first, shape, axis, dtype: constant((count, *shape), dtype)
 
 
 def observed(scheme: str, n: int, d: int, steps: int) -> Call:
@@ -200,7 +187,7 @@ def networks(who: str, n: int, steps: int) -> Call:
     posterior = potentials.Posterior(log_likelihood, log_prior, data=(x, y), batch_size=128, shared=True)
     bath = integrators.BAOAB(step_size=h, friction=1.0, temperature=1.0)
     if who != "scan":
-        return (without_noise if who == "without noise" else run_engine)(posterior, bath, weights, steps)
+        return run_engine(posterior, bath, weights, steps)
 
     def batch_energy(w: Any, batch: Any) -> Any:
         return -len(x) / 128 * jnp.sum(jax.vmap(log_likelihood, (None, 0))(w, batch)) - log_prior(w)
@@ -254,7 +241,6 @@ def regression(who: str, n: int, steps: int, batch: int | None) -> Call:
 BY_NAME: dict[str, Callable[..., Call]] = {
     "heatbath": heatbath,
     "heatbath observed": observed,
-    "without noise": without_noise,
     "scan": scan,
     "scan, a key a particle": scan_keys,
     "C": by_hand,

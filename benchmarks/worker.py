@@ -3,7 +3,8 @@
     {"make": name, "with": {...}}  builds a piece of work and warms it up   {"ready": seconds}
     {"time": true}                 runs it once                             {"seconds": s}
 
-Arguments: the number of CPU devices, and "tuned" for `engine.tune_cpu`, "plain" for XLA's defaults.
+Arguments: the number of CPU devices; "tuned" for `engine.tune_cpu`, "silent" for that and heatbath without its noise,
+"plain" for XLA's defaults; and "float32" or "float64".
 """
 
 import json
@@ -19,7 +20,7 @@ from heatbath import engine
 
 def main() -> None:
     devices, flags, width = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    if flags == "tuned":
+    if flags in ("tuned", "silent"):
         engine.tune_cpu(devices)
     else:
         jax.config.update("jax_num_cpu_devices", devices)
@@ -27,6 +28,8 @@ def main() -> None:
     import contestants
     import peers
 
+    if flags == "silent":
+        contestants.silence()
     makers: dict[str, Any] = {**contestants.BY_NAME, **peers.BY_NAME}
     call: Any = None
     for line in sys.stdin:

@@ -33,11 +33,11 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
     config = configure((potential, integrator, ()), position, n, dtype)
     if config.rungs is not None:
         raise ValueError("advance takes one population: use jax.vmap over the swept number instead of engine.sweep")
-    last, few, padded = arrange(position, n, minibatch=bool(potential.chance), ladder=False)
-    length = block_length(padded * size_of(position) * max(1, integrator.noise.normals), few=few)
+    found = arrange(position, n, heavy=config.is_heavy(position), ladder=False)
+    length = block_length(found.padded * size_of(position) * max(1, integrator.noise.normals), few=found.few)
     layout = Layout(
-        particles=n, rungs=1, ladder=False, shared_noise=False, groups=n, padded=padded, tile=padded, tiles=1, devices=1,
-        last=last, steps=length, few=few,
+        particles=n, rungs=1, ladder=False, shared_noise=False, groups=n, tile=found.padded, tiles=1, devices=1,
+        steps=length, **found._asdict(),
     )  # fmt: skip
     program = Program(
         recipe=config.recipe, layout=layout, position=(treedef, tuple(leaves)), noise=integrator.noise,

@@ -139,7 +139,7 @@ def draw(program: Program, keys: dict, at: Window, j: Any, ids: jax.Array, rows:
         at_all = keys[Stream.NORMALS], start, pairs
         if layout.few:
             few = (program.size, layout.particles) if layout.last else (layout.tile, program.size)
-            gaussians = normals_of_few(*at_all, few, layout.axis, program.dtype)
+            gaussians = normals_of_few(*at_all, ids[0], few, layout.axis, program.dtype)
         elif layout.last or program.size >= LONG_ROW:
             gaussians = normals(*at_all, *across(index(program.size)), program.dtype)
         else:
@@ -313,7 +313,7 @@ def run_block(
     would be fused differently, and round differently, than on one device.
     """
     layout = program.layout
-    compiled = _compiled(program.size <= 256 and not program.chance and jax.default_backend() == "cpu")
+    compiled = _compiled(layout.elementwise and jax.default_backend() == "cpu")
     tiles = np.arange(layout.tiles).reshape(layout.devices, -1)
     parts = [
         compiled(program, shared, mine, scheduled, part, keys, at, indices)

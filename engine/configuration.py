@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .layout import is_heavy
 from .marks import Each, Sweep, is_mark
 from .pytree import check_number, named_leaves
 
@@ -36,6 +37,17 @@ class Configuration(NamedTuple):
     schedules: list[tuple[str, str, Callable]]  # (name, rule, function of the step)
     rungs: int | None  # None without a ladder
     shared_noise: bool
+
+    def is_heavy(self, position: Any) -> bool:
+        """Whether the potential, first in the tree, draws minibatches or computes large arrays for one particle."""
+
+        def energy(shared: list, particle: list, step: list, position: Any) -> jax.Array:
+            return self.recipe.build(shared, particle, step)[0](position)
+
+        first = [jax.ShapeDtypeStruct(a.shape[1 if self.rungs is None else 2 :], a.dtype) for a in self.particle]
+        values = [jnp.asarray(schedule(0), jnp.float32) for _, _, schedule in self.schedules]
+        draws = self.recipe.build(self.shared, first, values)[0].chance
+        return bool(draws) or is_heavy(energy, self.shared, first, values, position)
 
 
 def configure(tree: Any, position: Any, particles: int, dtype: Any, rungs: int | None = None) -> Configuration:

@@ -1,9 +1,9 @@
 """Where particles lie in memory: the rule that is fast everywhere, a function of static shapes only.
 
-Inside a block the axis of short particles comes last; long ones and networks stay particle-first, so that one alone
-fills vectors and matrix products keep their shape. Tiles of particles stay in the cache with their noise; every tile
-runs all steps of the block before the next one starts. Public arrays are (n, ...), or (rungs, n, ...) in a ladder;
-`pack` and `unpack` go between.
+Inside a block the axis of short particles comes last. Long particles, networks and energies that work through data stay
+particle-first, so that one alone fills vectors, and matrix products keep their shape. Tiles of particles stay in the
+cache with their noise; every tile runs all steps of the block before the next one starts. Public arrays are (n, ...), or
+(rungs, n, ...) in a ladder; `pack` and `unpack` go between.
 
 The rule, on a CPU: a tile has at most 2^15 coordinates and 8,192 particles, a device at least 64 of them, and a block of
 noise about 2^17 normals (half a MiB) but at least four steps: of two, XLA makes slower code. The noise of few particles
@@ -12,6 +12,7 @@ is drawn along time, as one long vector. An accelerator wants few long loops: it
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from .pytree import size_of
 LANES = 32  # particles along the vector axis come in multiples of this
 LONG = 16  # particles of so many coordinates lie along vectors themselves
 FEW, SHORT = 8, 1024  # below so many particles, or coordinates in all, noise is drawn along time
+HEAVY = 1024  # an energy that computes arrays of more elements is no loop over coordinates
 GROUPS = 64  # observables are sums in this many groups of particles, one a particle when there are fewer
 
 
@@ -41,6 +43,7 @@ class Layout(NamedTuple):
     last: bool  # the particle axis is last inside
     steps: int  # steps in a block of noise
     few: bool = False  # noise is drawn along time, and not for padding
+    elementwise: bool = True  # the work is loops over short particles' coordinates
 
     @property
     def lead(self) -> tuple[int, ...]:
@@ -135,13 +138,13 @@ def choose(
     shared_noise: bool,
     position: Any,
     normals: int,
-    minibatch: bool,
+    heavy: bool,
     devices: int,
     accelerator: bool = False,
 ) -> Layout:
-    """The layout for a population; `position` is one particle's, `normals` how many it takes a step."""
+    """The layout for a population; `position` is one particle's, `normals` how many it takes a step; heavy: `is_heavy`."""
     size = size_of(position)
-    last, few, padded = arrange(position, particles, minibatch=minibatch, ladder=rungs is not None)
+    last, few, padded, elementwise = arrange(position, particles, heavy=heavy, ladder=rungs is not None)
     groups = min(particles, GROUPS)
     unit = padded if particles < GROUPS else GROUPS  # a tile is a multiple of this
     most, room, noise = (2**24, 2**24, 2**26) if accelerator else (8192, 2**15, 2**17)
@@ -168,24 +171,51 @@ def choose(
         last=last,
         steps=block_length(tile * size * max(1, normals), noise, few=few),
         few=few,
+        elementwise=elementwise,
     )
 
 
-def arrange(position: Any, particles: int, *, minibatch: bool, ladder: bool) -> tuple[bool, bool, int]:
-    """Whether the particle axis is last, whether noise is drawn along time, and how many particles there are with padding.
+def is_heavy(energy: Callable, *arguments: Any) -> bool:
+    """Whether the energy of one particle reads or computes an array above `HEAVY`; shapes suffice as arguments.
+
+    Such an energy fills vectors by itself, and its padding is dear.
+    """
+    jaxpr = jax.make_jaxpr(energy)(*arguments)
+    return max(_largest(jaxpr.jaxpr), *(np.size(const) for const in jaxpr.consts), 0) > HEAVY
+
+
+def _largest(jaxpr: Any) -> int:
+    """Elements of the largest array in a jaxpr and those inside it."""
+    found = [1]
+    for equation in jaxpr.eqns:
+        found += [math.prod(v.aval.shape) for v in (*equation.invars, *equation.outvars) if hasattr(v.aval, "shape")]
+        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns"))
+        found += [_largest(getattr(x, "jaxpr", x)) for x in inner if hasattr(x, "eqns")]
+    return max(found)
+
+
+class Arrangement(NamedTuple):
+    """The part of a layout that `engine.advance` shares."""
+
+    last: bool
+    few: bool
+    padded: int
+    elementwise: bool
+
+
+def arrange(position: Any, particles: int, *, heavy: bool, ladder: bool) -> Arrangement:
+    """The fields of a `Layout` that follow from one rung.
 
     Padding is to whole groups or vectors: shorter loops are compiled to other code that contracts multiply-adds
     differently, and a particle alone would differ in its last bit from the same particle among many. Long particles lie
-    along vectors themselves, however many there are.
+    along vectors themselves, however many there are; a lone one gets company for the same reason.
     """
     size, shapes = size_of(position), [np.shape(leaf) for leaf in jax.tree.leaves(position)]
-    last = size < LONG and all(len(shape) <= 1 for shape in shapes) and not minibatch
-    short = not ladder and (particles < FEW if last else particles * size < SHORT)
-    if particles >= GROUPS:
-        return last, short, math.ceil(particles / GROUPS) * GROUPS
-    if last:
-        return last, short, math.ceil(particles / LANES) * LANES
-    return last, short, max(2, particles) if size <= SHORT else particles
+    elementwise = size <= 256 and not heavy
+    last = size < LONG and all(len(shape) <= 1 for shape in shapes) and not heavy
+    few = not ladder and (particles < FEW if last else particles * size < SHORT)
+    unit = GROUPS if particles >= GROUPS else LANES if last else 2 if elementwise and particles == 1 else 1
+    return Arrangement(last, few, math.ceil(particles / unit) * unit, elementwise)
 
 
 def block_length(values: int, room: int = 2**17, *, few: bool = False) -> int:

@@ -119,15 +119,17 @@ def normals(key: Word, start: Counter, count: int, particles: Word, coordinates:
     return lax.complex(*box_muller(*blocks(key, start, count, particles, coordinates), dtype))
 
 
-def normals_of_few(key: Word, start: Counter, count: int, shape: tuple[int, int], axis: int, dtype: Any) -> jax.Array:
-    """The numbers of `normals` for particles 0, 1, … along one axis of `shape` and coordinates along the other.
+def normals_of_few(
+    key: Word, start: Counter, count: int, first: Word, shape: tuple[int, int], axis: int, dtype: Any
+) -> jax.Array:
+    """The numbers of `normals` for particles first, first + 1, … along one axis of `shape`, coordinates along the other.
 
     Computed as one vector with keys of their own for all blocks: twice the work, but one long loop where `normals` would
     make `count` short ones.
     """
     index = np.indices((count, *shape), np.uint32).reshape(3, -1)
     keys = threefry(key[0], key[1], *advance_counter(start, index[0]))
-    words = threefry(*keys, index[1 + axis % 2], index[2 - axis % 2])
+    words = threefry(*keys, first + index[1 + axis % 2], index[2 - axis % 2])
     return lax.complex(*box_muller(*words, dtype)).reshape(count, *shape)
 
 

@@ -234,7 +234,7 @@ class Plan(NamedTuple):
         on_cpu = jax.default_backend() == "cpu"
         layout = choose(
             particles=run.particles, rungs=config.rungs, shared_noise=config.shared_noise,
-            position=run.position, normals=run.integrator.noise.normals, minibatch=bool(run.potential.chance),
+            position=run.position, normals=run.integrator.noise.normals, heavy=config.is_heavy(run.position),
             devices=jax.local_device_count() if on_cpu else 1, accelerator=not on_cpu,
         )  # fmt: skip
         program = Program(

@@ -120,6 +120,39 @@ def test_a_handful_that_fills_no_vector_register(scheme):
     same(words(few), whole(scheme, "DoubleWell")[:, :3])
 
 
+@pytest.mark.parametrize("scheme", ["EulerMaruyama", "BAOAB", "OBABO"])
+@pytest.mark.parametrize("d", [1, 10, 16, 100])
+def test_alone_as_among_many_in_every_layout(d, scheme):
+    """Noise along time or across, particles along vectors or their coordinates: one, two and nine against 200."""
+    among = words(simulate(scheme, "DoubleWell", start(200, d), steps=41))
+    for n in (1, 2, 9):
+        same(words(simulate(scheme, "DoubleWell", start(200, d)[:n], steps=41)), among[:, :n])
+
+
+def odd_shapes():
+    """Populations that several devices share though each is small, and whose noise is drawn along time."""
+    well, data = potentials.DoubleWell(), jnp.arange(6.0)
+    log_likelihood = lambda x, example: -jnp.sum(jnp.square(x - example / 6))  # noqa: E731
+    posterior = potentials.Posterior(log_likelihood, lambda x: -well(x), data=data, batch_size=2)
+    for name, potential, shape in (("matrices", well, (1, 2)), ("minibatches", posterior, (2,))):
+        yield name, potential, engine.scatter(jnp.zeros(shape), 128, scale=0.6, key=1)
+
+
+def odd_words():
+    bath = integrator("EulerMaruyama")
+    return {
+        name: words(engine.simulate(potential, bath, x, steps=23, key=KEY, observables={}))
+        for name, potential, x in odd_shapes()
+    }
+
+
+def test_devices_share_no_noise_in_small_populations(two_devices):
+    with two_devices() as file:
+        for name, found in odd_words().items():
+            same(file[name], found)
+            assert len(np.unique(found[0].reshape(128, -1)[:, 0])) == 128
+
+
 def laid_out(monkeypatch, *, groups, steps):
     """From here on runs have tiles of so many times the groups, and noise blocks of so many steps."""
 
@@ -221,4 +254,4 @@ def test_advance_has_a_derivative_in_the_temperature():
 
 if __name__ == "__main__":
     found = {f"{scheme} {energy}": words(simulate(scheme, energy)) for scheme, energy in CASES}
-    np.savez(sys.argv[1], devices=jax.local_device_count(), **found)
+    np.savez(sys.argv[1], devices=jax.local_device_count(), **found, **odd_words())

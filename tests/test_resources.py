@@ -98,7 +98,7 @@ def test_tune_cpu_refuses_what_is_no_number_of_devices(devices):
 
 
 def layouts(**options):
-    return choose(**{"rungs": None, "shared_noise": False, "normals": 1, "minibatch": False, "devices": 2, **options})
+    return choose(**{"rungs": None, "shared_noise": False, "normals": 1, "heavy": False, "devices": 2, **options})
 
 
 def test_the_rule_of_the_layout():
