@@ -1,25 +1,38 @@
 """Landscapes that know their Gibbs state. Every thermodynamic quantity follows from one function, log Z(T)."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from .protocols import Potential
 from .pytree import size_of, upcast
+
+IN_A_BIN = 24  # points of Gauss and Legendre
+
+
+class NotKnown(ValueError):
+    """What was asked of an equilibrium has no exact answer here, in this dimension or at this temperature."""
 
 
 class Solvable(Potential):
     """A potential whose equilibrium is known at every temperature where it exists.
 
     A landscape supplies `log_partition`, `moments` and `draw`; free energy, mean energy, entropy and heat capacity are
-    derived from the first by automatic differentiation in the temperature, in `Equilibrium`.
+    derived from the first by automatic differentiation in the temperature, in `Equilibrium`. It supplies `marginal` and
+    `quadrature` where they can be computed, and `check_temperature` where some temperatures have no equilibrium.
+
+    Where `period` is set every coordinate is an angle with that period: its moments are those of (cos, sin) of
+    2π x/period, all cosines first, and the virial temperature does not exist.
     """
 
     quadratic: ClassVar[bool] = False  # U is a quadratic form: stationary laws of linear schemes are exact
     separable: ClassVar[bool] = False  # U is the same function summed over coordinates: one coordinate tells all
+    period: ClassVar[float | None] = None
 
     @abc.abstractmethod
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
@@ -27,11 +40,22 @@ class Solvable(Potential):
 
     @abc.abstractmethod
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (d,) and covariance (d, d) of the ravelled position."""
+        """Mean (d,) and covariance (d, d) of the ravelled position; (2d,) and (2d, 2d) of angles."""
 
     @abc.abstractmethod
     def draw(self, temperature: float, like: Any, key: Any, n: int) -> Any:
         """n exact draws: the position's tree with a leading axis n."""
+
+    def marginal(self, temperature: float, like: Any, coordinate: int, x: np.ndarray) -> np.ndarray:
+        """Density (m,) of one ravelled coordinate at points x (m,). Raises `NotKnown` by default."""
+        raise NotKnown(f"{type(self).__name__} knows no exact marginal density: draw samples from its equilibrium")
+
+    def quadrature(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Ravelled points (m, d) and weights (m,), of sum 1, for averages. Raises `NotKnown` by default."""
+        raise NotKnown(f"{type(self).__name__} has no quadrature for {size_of(like)} coordinates: average over samples")
+
+    def check_temperature(self, temperature: float, like: Any) -> None:
+        """Raise ValueError where exp(-U/T) has no finite integral, or a number of it would overflow."""
 
     @property
     def like(self) -> Any:
@@ -45,7 +69,9 @@ class Solvable(Potential):
             raise ValueError(
                 f"temperature must be one positive number; got {temperature!r}: an equilibrium needs T > 0"
             )
-        return Equilibrium(potential=self, temperature=float(value), like=self.like if like is None else like)
+        like = self.like if like is None else like
+        self.check_temperature(float(value), like)
+        return Equilibrium(potential=self, temperature=float(value), like=like)
 
 
 @jax.jit
@@ -91,6 +117,40 @@ class Equilibrium:
             draws = upcast(self.potential).draw(self.temperature, self.like, key, n)
             draws = jax.tree.map(np.asarray, draws)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), draws)
+
+    def expectation(self, function: Callable) -> Any:
+        """The average of a function of the position, in float64: any tree of arrays. Raises `NotKnown`.
+
+        By the landscape's quadrature, so its digits are those of a smooth function.
+        """
+        with jax.enable_x64(True):
+            points, weights = upcast(self.potential).quadrature(self.temperature, self.like)
+            unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), self.like))[1]
+            values = jax.jit(jax.vmap(lambda x: function(unravel(x))))(points)
+            return jax.tree.map(lambda a: np.tensordot(weights, np.asarray(a, float), 1), values)
+
+    def density(self, x: Any, *, coordinate: int = 0) -> np.ndarray:
+        """Marginal density of one ravelled coordinate at points of any shape. Raises `NotKnown`."""
+        if not 0 <= coordinate < self.dimension:
+            raise ValueError(f"coordinate must be from 0 to {self.dimension - 1}; got {coordinate}")
+        x = np.asarray(x, float)
+        with jax.enable_x64(True):
+            potential = upcast(self.potential)
+            return np.asarray(potential.marginal(self.temperature, self.like, coordinate, x.ravel())).reshape(x.shape)
+
+    def bin_probabilities(self, edges: Any, *, coordinate: int = 0) -> np.ndarray:
+        """Probability (bins,) of each bin between increasing edges (bins + 1,) of one ravelled coordinate.
+
+        By Gauss and Legendre within each bin, to 1e-10 where the density is smooth on the scale of a bin. What lies
+        outside is what is missing from 1. Raises `NotKnown`.
+        """
+        edges = np.asarray(edges, float)
+        if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
+            raise ValueError(f"edges must be finite increasing numbers, at least two; got {edges}")
+        nodes, weights = np.polynomial.legendre.leggauss(IN_A_BIN)
+        half = np.diff(edges)[:, None] / 2
+        x = edges[:-1, None] + half * (1 + nodes)
+        return np.sum(half * weights * self.density(x, coordinate=coordinate), axis=1)
 
     def log_density(self, position: Any) -> jax.Array:
         """Log density at one position; vmap it for many."""
