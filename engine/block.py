@@ -218,15 +218,28 @@ def observe_tile(program: Program, batch: Batch, ingredients: tuple, state: Any,
 
     def one(particle: list, state: Any) -> tuple:
         potential, integrator, observables = program.recipe.build(shared, particle, step)
-        return tuple(observables[o].values(potential, integrator, state) for o in batch.members)
+        return tuple(part for o in batch.members for part in observables[o].values(potential, integrator, state))
 
-    # the barrier keeps each value a loop of its own: fused into the concatenation it would not vectorise
-    values = jax.vmap(one, in_axes=layout.axis, out_axes=-1)(particle, state)
-    values = jnp.concatenate(lax.optimization_barrier(values))
+    values = join_parts(jax.vmap(one, in_axes=layout.axis, out_axes=-1)(particle, state))
     if batch.particles:
         return values
     first = observables_of(program, shared)[batch.members[0]]
     return first.reduce(layout.grouped(values), layout.grouped(valid))
+
+
+def join_parts(parts: tuple[jax.Array, ...]) -> jax.Array:
+    """Parts (k, tile) one below the other, each written where it belongs by a loop of its own.
+
+    A concatenation would be one loop that branches at every element, and barriers keep XLA from making it that again.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
+    joined, row = jnp.zeros(shape, jnp.result_type(*parts)), 0
+    for part in lax.optimization_barrier(parts):
+        joined = lax.dynamic_update_slice_in_dim(joined, part.astype(joined.dtype), row, 0)
+        row += len(part)
+    return lax.optimization_barrier(joined)
 
 
 def row_shapes(program: Program, ingredients: tuple, state: Any) -> list:

@@ -254,19 +254,22 @@ class Plan(NamedTuple):
         """Sort the observables into batches with room for as many rows as `ROW_BYTES` allow."""
         state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
         potential, integrator, observables = self.first()
-        sizes = [jax.eval_shape(o.values, potential, integrator, state) for o in observables]
+        parts_of = [jax.eval_shape(o.values, potential, integrator, state) for o in observables]
+        sizes = [sum(part.size for part in each) for each in parts_of]
         keys = [(o.every, o.alike if o.alike is not None else i) for i, o in enumerate(observables)]
         layout, batches, parts, room = self.program.layout, [], {}, self.room
         for number, key in enumerate(dict.fromkeys(keys)):
             members = tuple(i for i, k in enumerate(keys) if k == key)
-            ends = np.cumsum([sizes[i].size for i in members])
-            parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
+            ends = np.cumsum([sizes[i] for i in members])
+            parts |= {i: (number, int(end - sizes[i]), int(end)) for i, end in zip(members, ends, strict=True)}
             first = observables[members[0]]
             if first.keeps_particles:
                 size = int(ends[-1]) * layout.tile
             else:
                 shape = (int(ends[-1]), 1, 1, layout.groups)
-                values, valid = (jax.ShapeDtypeStruct(*a) for a in ((shape, sizes[0].dtype), (shape[1:], jnp.bool_)))
+                values, valid = (
+                    jax.ShapeDtypeStruct(*a) for a in ((shape, parts_of[0][0].dtype), (shape[1:], jnp.bool_))
+                )
                 sums = jax.eval_shape(first.reduce, values, valid)
                 size = sum(leaf.size for leaf in jax.tree.leaves(sums)) * layout.rungs_in_tile
             capacity = int(np.clip(ROW_BYTES // (4 * size * layout.tiles), 1, MOST_ROWS))

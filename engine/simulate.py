@@ -58,6 +58,8 @@ def simulate(
     plan = Plan.of(run)
     state, step, records = plan.pack(run.state), run.step, run.records
     run = dataclasses.replace(run, state=None)
+    if plan.large:
+        trim_memory()
     first, end, pace = run.step, run.step + steps, 16
     finished = lambda: dataclasses.replace(run, state=plan.unpack(state), step=step, records=records)  # noqa: E731
     with Progress(total=steps, label=plan.label, enabled=progress) as bar:

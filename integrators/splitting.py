@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ..engine.protocols import Integrator, Noise, NoiseSpec, Potential
-from ..engine.pytree import number, pytree, root, static, times
+from ..engine.pytree import dot, number, pytree, root, static, times
 
 
 class Phase(NamedTuple):
@@ -116,7 +116,7 @@ class Splitting(Integrator):
         return state.momentum
 
     def kinetic_energy(self, state: Phase) -> jax.Array:
-        return jnp.asarray(optax.tree.vdot(state.momentum, self._velocity(state.momentum))) / 2
+        return dot(state.momentum, self._velocity(state.momentum)) / 2
 
     def _velocity(self, momentum: Any) -> Any:
         return times(jax.tree.map(lambda m: 1 / m, self.mass), momentum)

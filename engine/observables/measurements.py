@@ -12,13 +12,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.flatten_util import ravel_pytree
 
 from ..equilibrium import Solvable
 from ..noise import Stream, threefry
 from ..protocols import Integrator, Potential
-from ..pytree import number, pytree, ravel, size_of
+from ..pytree import dot, number, pytree, ravel, size_of
 
 EXACT_LAPLACIAN = 32  # coordinates; beyond, the Laplacian is Hutchinson's estimate
 UNROLLED = 4  # coordinates up to which its products are written out, which vectorises better
@@ -128,7 +127,7 @@ class _ConfigurationalTemperature(Measurement):
 
     def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
         gradient = potential.gradient(state.position)
-        return jnp.stack([optax.tree.vdot(gradient, gradient), laplacian(potential, state.position)])
+        return dot(gradient, gradient), laplacian(potential, state.position)
 
     def finish(self, mean: Any) -> Any:
         return mean[:1] / mean[1:2]
@@ -164,7 +163,7 @@ def laplacian(potential: Potential, x: Any) -> jax.Array:
     """
     flat, unravel = ravel_pytree(x)
     force = lambda y: ravel(potential.gradient(unravel(y)))  # noqa: E731
-    along = lambda v: jnp.vdot(v, jax.jvp(force, (flat,), (v,))[1])  # noqa: E731
+    along = lambda v: dot(v, jax.jvp(force, (flat,), (v,))[1])  # noqa: E731
     if isinstance(potential, Solvable) and potential.separable:
         return along(jnp.ones_like(flat))  # a diagonal Hessian needs one product
     if flat.size <= UNROLLED:

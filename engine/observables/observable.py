@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from ..protocols import Integrator, Potential
-from ..pytree import ravel
 from .measurements import Measurement, as_measurement
 from .record import Record
 from .statistics import Setting
@@ -28,10 +27,10 @@ class Observable(abc.ABC):
     keeps_time = False  # every row is kept apart
     sums: type | None = None  # the NamedTuple of its sums; None for a bare array
 
-    def values(self, potential: Potential, integrator: Integrator, state: Any) -> jax.Array:
-        """The measured value of one particle, ravelled: (k,)."""
-        value = ravel(self.measure(potential, integrator, state))
-        return value.astype(jnp.result_type(float, value.dtype)) if value.dtype.kind in "iub" else value
+    def values(self, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
+        """The measured value of one particle: its leaves, ravelled and floating; k components in all."""
+        leaves = map(jnp.asarray, jax.tree.leaves(self.measure(potential, integrator, state)))
+        return tuple(leaf.ravel().astype(jnp.result_type(float, leaf.dtype)) for leaf in leaves)
 
     @property
     def alike(self) -> Hashable:

@@ -59,7 +59,7 @@ class Series(Observable):
     def part(self, sums: Any, start: int, stop: int) -> Any:
         return self.measure.part(sums, start, stop) if isinstance(self.measure, Mean) else sums[..., start:stop]
 
-    def values(self, potential: Potential, integrator: Integrator, state: Any) -> jax.Array:
+    def values(self, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
         if isinstance(self.measure, Mean):
             return self.measure.values(potential, integrator, state)
         return super().values(potential, integrator, state)
