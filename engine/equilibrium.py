@@ -1,6 +1,7 @@
 """Landscapes that know their Gibbs state. Every thermodynamic quantity follows from one function, log Z(T)."""
 
 import abc
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -13,6 +14,9 @@ from .protocols import Potential
 from .pytree import size_of, upcast
 
 IN_A_BIN = 24  # points of Gauss and Legendre
+ONCE: dict[str, str | int] = {
+    "xla_backend_optimization_level": 0
+}  # for functions that take longer to compile than to run
 
 
 class NotKnown(ValueError):
@@ -74,7 +78,7 @@ class Solvable(Potential):
         return Equilibrium(potential=self, temperature=float(value), like=like)
 
 
-@jax.jit
+@functools.partial(jax.jit, compiler_options=ONCE)
 def _derivatives(landscape: Solvable, temperature: Any, like: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """log Z and its first two derivatives in the temperature."""
     log_z = lambda t: landscape.log_partition(t, like)  # noqa: E731

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from .equilibrium import ONCE
 from .protocols import Integrator, Noise, Potential
 from .pytree import upcast
 
@@ -89,7 +90,7 @@ def _averages(before: list, after: list, weights: np.ndarray, measured: np.ndarr
 
 def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviation: float) -> tuple:
     """Uniform nodes over the part of the line that matters, and their Gibbs weights."""
-    energy = jax.jit(jax.vmap(lambda x: potential(x[None])))
+    energy = jax.jit(jax.vmap(lambda x: potential(x[None])), compiler_options=ONCE)
     wide = np.linspace(mean - 40 * deviation, mean + 40 * deviation, 16001)
     u = np.asarray(energy(wide))
     inside = wide[(u - u.min()) < DEEPEST * temperature]
@@ -120,7 +121,7 @@ def _evaluate(coefficients: list, x: np.ndarray) -> np.ndarray:
     return np.stack(rows)
 
 
-@functools.partial(jax.jit, static_argnames=("functions",))
+@functools.partial(jax.jit, static_argnames=("functions",), compiler_options=ONCE)
 def _map(integrator: Integrator, potential: Potential, x: Any, xi: Any, grid: Any, functions: Callable) -> Any:
     """One step from every start under every noise, and what is measured at the starts."""
     takes = integrator.init_noise.normals
