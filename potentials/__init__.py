@@ -2,6 +2,17 @@
 
 from ..engine.equilibrium import Equilibrium as Equilibrium
 from ..engine.equilibrium import Solvable as Solvable
+from .beta_logit import BetaLogit as BetaLogit
+from .coordinatewise import Coordinatewise as Coordinatewise
+from .cosine import Cosine as Cosine
 from .double_well import DoubleWell as DoubleWell
 from .harmonic import Harmonic as Harmonic
+from .laplace import Laplace as Laplace
+from .log_cosh import LogCosh as LogCosh
+from .log_gamma import LogGamma as LogGamma
 from .posterior import Posterior as Posterior
+from .power import Power as Power
+from .quartic import Quartic as Quartic
+from .steady_state import SteadyState as SteadyState
+from .torus import Torus as Torus
+from .triple_well import TripleWell as TripleWell

@@ -48,9 +48,18 @@ def log_prior(position: Any) -> Any:
 
 
 POTENTIALS = [
-    Case("Harmonic", lambda: potentials.Harmonic(stiffness=jnp.array([1.0, 2.0, 0.5]), center=0.3)),
+    Case("BetaLogit", lambda: potentials.BetaLogit(a=3.0, b=2.0)),
+    Case("Cosine", lambda: potentials.Cosine(amplitude=1.5)),
     Case("DoubleWell", lambda: potentials.DoubleWell(barrier=1.5, tilt=0.2)),
+    Case("Harmonic", lambda: potentials.Harmonic(stiffness=jnp.array([1.0, 2.0, 0.5]), center=0.3)),
+    Case("Laplace", lambda: potentials.Laplace(scale=0.6)),
+    Case("LogCosh", lambda: potentials.LogCosh(amplitude=2.0)),
+    Case("LogGamma", lambda: potentials.LogGamma(a=3.0)),
     Case("Posterior", lambda **k: potentials.Posterior(log_likelihood, log_prior, data=(FEATURES, TARGETS), **k)),
+    Case("Power", lambda: potentials.Power(exponent=1.5)),
+    Case("Quartic", lambda: potentials.Quartic()),
+    Case("Torus", lambda: potentials.Torus(length=3.0)),
+    Case("TripleWell", lambda: potentials.TripleWell(barrier=1.2, tilt=0.3)),
 ]
 
 OBSERVABLES = [
