@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.pytree import number, pytree, size_of
-from .coordinatewise import NEGLIGIBLE, Coordinatewise
+from .coordinatewise import NEGLIGIBLE, NODES, Coordinatewise
 
 
 @pytree
@@ -32,6 +32,9 @@ class BetaLogit(Coordinatewise):
         a, b = self.a, self.b
         top = NEGLIGIBLE * temperature + a * xp.log1p(b / a) + b * xp.log1p(a / b)
         return -top / a, top / b
+
+    def nodes(self, temperature: Any, count: int = NODES, xp: Any = np) -> tuple[Any, Any]:
+        return self.stretched(temperature, count, xp)
 
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
         a, b = self.a / temperature, self.b / temperature

@@ -26,9 +26,10 @@ class Coordinatewise(Solvable):
         U(x) = Σᵢ one(xᵢ),   log Z = d log ∫ exp(-one(x)/T) dx
 
     A subclass is a `@pytree` that supplies `one` and `support`. On a uniform grid the trapezoid rule converges
-    exponentially for a smooth energy that is confined or periodic; one with corners supplies `nodes` that resolve them,
-    and closed forms override what it knows better. The position may have any shape. Raises `NotKnown` where the grid
-    cannot resolve the weight.
+    exponentially for a smooth energy that is confined or periodic; one with corners or long tails supplies `nodes` that
+    resolve them, and closed forms override what it knows better. log Z is differentiated at fixed nodes, so a parameter
+    that moves a wall needs a closed form. The position may have any shape. Raises `NotKnown` where the grid cannot
+    resolve the weight.
     """
 
     separable: ClassVar[bool] = True
@@ -47,6 +48,12 @@ class Coordinatewise(Solvable):
         inside = np.ones(count)
         inside[[0, -1]] = 0.5  # both ends are one point where the coordinate is an angle
         return xp.linspace(low, high, count), inside * ((high - low) / (count - 1))
+
+    def stretched(self, temperature: Any, count: int, xp: Any) -> tuple[Any, Any]:
+        """Such nodes for tails far wider than what is near 0: uniform in arcsinh x."""
+        low, high = self.support(temperature, xp)
+        t, step = xp.linspace(xp.arcsinh(low), xp.arcsinh(high), count, retstep=True)
+        return xp.sinh(t), step * xp.cosh(t)
 
     def __call__(self, position: Any) -> jax.Array:
         return jnp.sum(self.one(ravel(position)))

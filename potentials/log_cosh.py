@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.pytree import number, pytree, size_of
-from .coordinatewise import NEGLIGIBLE, Coordinatewise
+from .coordinatewise import NEGLIGIBLE, NODES, Coordinatewise
 
 
 @pytree
@@ -28,6 +28,9 @@ class LogCosh(Coordinatewise):
     def support(self, temperature: Any, xp: Any = np) -> tuple[Any, Any]:
         width = NEGLIGIBLE * temperature / self.amplitude + math.log(2)  # log cosh x ≥ |x| - log 2
         return -width, width
+
+    def nodes(self, temperature: Any, count: int = NODES, xp: Any = np) -> tuple[Any, Any]:
+        return self.stretched(temperature, count, xp)
 
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
         half = self.amplitude / temperature / 2

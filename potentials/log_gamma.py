@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.pytree import number, pytree, size_of
-from .coordinatewise import NEGLIGIBLE, Coordinatewise
+from .coordinatewise import NEGLIGIBLE, NODES, Coordinatewise
 
 
 @pytree
@@ -32,6 +32,9 @@ class LogGamma(Coordinatewise):
         margin = NEGLIGIBLE * temperature / self.a
         right = xp.minimum(xp.sqrt(2 * margin), xp.maximum(1.7, xp.log(2 * margin)))
         return xp.log(self.a) - 1 - margin, xp.log(self.a) + right
+
+    def nodes(self, temperature: Any, count: int = NODES, xp: Any = np) -> tuple[Any, Any]:
+        return self.stretched(temperature, count, xp)
 
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
         shape = jnp.asarray(self.a / temperature)

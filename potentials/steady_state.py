@@ -71,8 +71,8 @@ def steady_state(energy: Callable, *, period: float, force: float, temperature: 
         x = period / points * np.arange(points)
         shift = np.ptp(u(x))
         plus, minus = inner(x, 1.0, points, shift), inner(x, -1.0, points, shift)
-        drift = -np.expm1(-period * push) * np.exp(-shift) / plus.mean()
         with np.errstate(invalid="ignore", divide="ignore"):  # of underflow, which the caller sees
+            drift = -np.expm1(-period * push) * np.exp(-shift) / plus.mean()
             return np.array([drift, np.mean(plus**2 * minus) / plus.mean() ** 3]), shift, x, minus
 
     (drift, spread), shift, x, minus = averages(POINTS)

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import number, pytree
+from ..engine.pytree import number, pytree, size_of
 from .coordinatewise import Coordinatewise
 
 
@@ -29,3 +30,6 @@ class Torus(Coordinatewise):
 
     def support(self, temperature: Any, xp: Any = np) -> tuple[Any, Any]:
         return 0.0, self.length
+
+    def log_partition(self, temperature: Any, like: Any) -> jax.Array:
+        return size_of(like) * jnp.log(self.length)
