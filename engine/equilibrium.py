@@ -1,6 +1,7 @@
 """Landscapes that know their Gibbs state. Every thermodynamic quantity follows from one function, log Z(T)."""
 
 import abc
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -91,22 +92,68 @@ def _derivatives(landscape: Solvable, temperature: Any, like: Any) -> tuple[jax.
 class Equilibrium:
     """The Gibbs state exp(-U/T)/Z of a `Solvable` potential; all numbers are float64, k_B = 1.
 
-    The thermodynamic properties are configurational: momenta add T/2 to the energy of each coordinate.
+    The thermodynamic properties are configurational: momenta add T/2 to the energy of each coordinate. What a landscape
+    does not know raises `NotKnown` when it is asked for.
     """
 
     def __init__(self, *, potential: Solvable, temperature: float, like: Any) -> None:
         self.potential, self.temperature, self.like = potential, temperature, like
+        for known in ("_moments", "_log_partition"):
+            with contextlib.suppress(NotKnown):  # said when it is asked for: the rest is good without it
+                getattr(self, known)
+
+    @functools.cached_property
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         with jax.enable_x64(True):
-            landscape, shape = upcast(potential), jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), like)
-            mean, covariance = landscape.moments(temperature, shape)
-            self.log_partition, slope, curvature = (
-                float(a) for a in _derivatives(landscape, np.float64(temperature), shape)
-            )
-        self.mean_energy = temperature**2 * slope  # <U> = T² d(log Z)/dT
-        self.heat_capacity = 2 * temperature * slope + temperature**2 * curvature  # d<U>/dT
-        self.free_energy = -temperature * self.log_partition
-        self.entropy = (self.mean_energy - self.free_energy) / temperature
-        self.mean, self.covariance = np.asarray(mean), np.asarray(covariance)
+            mean, covariance = upcast(self.potential).moments(self.temperature, self._shape)
+            return np.asarray(mean), np.asarray(covariance)
+
+    @functools.cached_property
+    def _log_partition(self) -> tuple[float, float, float]:
+        with jax.enable_x64(True):
+            values = _derivatives(upcast(self.potential), np.float64(self.temperature), self._shape)
+            value, slope, curvature = map(float, values)
+            return value, slope, curvature
+
+    @property
+    def _shape(self) -> Any:
+        return jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), self.like)
+
+    @property
+    def log_partition(self) -> float:
+        """ln Z."""
+        return self._log_partition[0]
+
+    @property
+    def mean_energy(self) -> float:
+        """<U> = T² d(ln Z)/dT."""
+        return self.temperature**2 * self._log_partition[1]
+
+    @property
+    def heat_capacity(self) -> float:
+        """d<U>/dT, which is Var U/T²."""
+        _, slope, curvature = self._log_partition
+        return 2 * self.temperature * slope + self.temperature**2 * curvature
+
+    @property
+    def free_energy(self) -> float:
+        """F = -T ln Z."""
+        return -self.temperature * self.log_partition
+
+    @property
+    def entropy(self) -> float:
+        """S = (<U> - F)/T."""
+        return (self.mean_energy - self.free_energy) / self.temperature
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Of the ravelled position (d,)."""
+        return self._moments[0]
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Of the ravelled position (d, d)."""
+        return self._moments[1]
 
     @property
     def dimension(self) -> int:
@@ -161,8 +208,11 @@ class Equilibrium:
         return -self.potential(position) / self.temperature - self.log_partition
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self.potential).__name__} at T = {self.temperature:g}, {self.dimension} coordinate(s): "
-            f"F = {self.free_energy:.6g}, <U> = {self.mean_energy:.6g}, S = {self.entropy:.6g}, "
-            f"C = {self.heat_capacity:.6g}"
-        )
+        title = f"{type(self.potential).__name__} at T = {self.temperature:g}, {self.dimension} coordinate(s): "
+        try:
+            return title + (
+                f"F = {self.free_energy:.6g}, <U> = {self.mean_energy:.6g}, S = {self.entropy:.6g}, "
+                f"C = {self.heat_capacity:.6g}"
+            )
+        except NotKnown:
+            return title + "exact draws, free energy not known"
