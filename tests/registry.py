@@ -60,6 +60,17 @@ POTENTIALS = [
     Case("Quartic", lambda: potentials.Quartic()),
     Case("Torus", lambda: potentials.Torus(length=3.0)),
     Case("TripleWell", lambda: potentials.TripleWell(barrier=1.2, tilt=0.3)),
+    Case(
+        "GaussianMixture", lambda: potentials.GaussianMixture(means=[-2.0, 1.5], scales=[0.5, 1.0], weights=[0.3, 0.7])
+    ),
+    Case("Ring", lambda: potentials.Ring(barrier=2.0)),
+    Case("Rosenbrock", lambda: potentials.Rosenbrock(a=0.5, b=5.0)),
+    Case("Funnel", lambda: potentials.Funnel(dimension=3, scale=1.5)),
+    Case("MuellerBrown", lambda: potentials.MuellerBrown()),
+    Case("Phi4Chain", lambda: potentials.Phi4Chain(sites=4, r=-1.0, u=1.0)),
+    Case("RotorChain", lambda: potentials.RotorChain(sites=4, coupling=1.5, periodic=True)),
+    Case("EntropicWell", lambda: potentials.EntropicWell(transverse=1)),
+    Case("BayesianLinear", lambda: potentials.BayesianLinear(features=FEATURES, targets=TARGETS, prior_precision=2.0)),
 ]
 
 OBSERVABLES = [

@@ -1,0 +1,55 @@
+"""Landscapes that have a number of coordinates of their own."""
+
+import abc
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
+
+from ..engine.equilibrium import Solvable
+from ..engine.pytree import check_number, size_of
+
+
+class Sized(Solvable):
+    """A `Solvable` landscape of a fixed number of coordinates, whatever the shape of the position that holds them."""
+
+    @property
+    @abc.abstractmethod
+    def coordinates(self) -> int:
+        """Number of coordinates of a particle."""
+
+    @property
+    def like(self) -> Any:
+        return jnp.zeros(self.coordinates)
+
+    def check_temperature(self, temperature: float, like: Any) -> None:
+        if size_of(like) != self.coordinates:
+            raise ValueError(
+                f"{type(self).__name__} has {self.coordinates} coordinates here; got a position of {size_of(like)}"
+            )
+
+
+def as_particles(x: np.ndarray, like: Any) -> Any:
+    """Ravelled positions (n, d) as the tree of `like` with a leading axis n."""
+    return jax.vmap(ravel_pytree(like)[1])(jnp.asarray(x))
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise ValueError for a static number that is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
+
+
+def concrete(name: str, rule: str, value: Any, dimensions: tuple[int, ...]) -> Any:
+    """Nested lists as arrays, and concrete arrays checked for rule and number of axes; marks and tracers pass."""
+    if isinstance(value, list | tuple):
+        value = np.asarray(value, float)
+    if isinstance(value, np.ndarray) or (isinstance(value, jax.Array) and not isinstance(value, Tracer)):
+        check_number(name, rule, value)
+        if np.ndim(value) not in dimensions:
+            axes = " or ".join(map(str, dimensions))
+            raise ValueError(f"{name} must be an array of {axes} axes; got shape {np.shape(value)}")
+    return value
