@@ -24,7 +24,7 @@ class MuellerBrown(Boxed):
     Minima of -146.70 at (-0.558, 1.442), -108.17 at (0.623, 0.028), -80.77 at (-0.050, 0.467); saddles of -40.66 at
     (-0.822, 0.624), -72.25 at (0.212, 0.293). Wells are 10 to 40 T deep at T = 10. Position: two coordinates x, y.
 
-    log Z, moments, the marginals of x and y and averages are sums over 1001² nodes; draws are exact by rejection. The
+    log Z, moments, the marginals of x and y and averages are sums over 801² nodes; draws are exact by rejection. The
     box of the sums widens with the temperature: [-2.5, 2] × [-1.5, 3], often seen, misses 5e-5 of log Z at T = 20.
     Raises ValueError where T is too low for the grid, below about 0.05. Müller and Brown (Theor. Chim. Acta 53, 1979).
     """

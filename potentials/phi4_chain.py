@@ -61,11 +61,14 @@ class Phi4Chain(Sized):
         if abs(fine - coarse) > COARSE:
             raise ValueError(f"temperature {temperature:g} is too low for {NODES} nodes: φ spans too many widths √T")
 
+    def _lowest(self, xp: Any = np) -> Any:
+        """The minimum of V."""
+        return xp.where(self.r < 0, -(self.r**2) / (4 * xp.where(self.u > 0, self.u, 1.0)), 0.0)
+
     def _reach(self, temperature: Any, xp: Any = np) -> Any:
         """Where V is `NEGLIGIBLE` T above its minimum: with q = φ², the root of u q²/4 + r q/2 = level."""
         quarter, half = self.u / 4, self.r / 2
-        minimum = xp.where(half < 0, -(half**2) / (4 * xp.where(quarter > 0, quarter, 1.0)), 0.0)
-        level = minimum + NEGLIGIBLE * temperature
+        level = self._lowest(xp) + NEGLIGIBLE * temperature
         root = xp.sqrt(half**2 + 4 * quarter * level)
         square = xp.where(
             half > 0, 2 * level / (xp.abs(half) + root), (root - half) / (2 * xp.where(quarter > 0, quarter, 1.0))
@@ -78,9 +81,9 @@ class Phi4Chain(Sized):
         return reach * nodes, reach * weights
 
     def _kernel(self, temperature: Any, count: int = NODES, xp: Any = np) -> Any:
-        """K between nodes, with the roots of their weights on either side: symmetric."""
+        """K between nodes, with the roots of their weights on either side: symmetric. Energies count from V's minimum."""
         x, weights = self._nodes(temperature, count, xp)
-        v = self.on_site(x)
+        v = self.on_site(x) - self._lowest(xp)
         exponent = ((x[:, None] - x) ** 2 + v[:, None] + v) / (2 * temperature)
         return xp.sqrt(weights[:, None] * weights) * xp.exp(-exponent)
 
@@ -97,15 +100,18 @@ class Phi4Chain(Sized):
                 size = jnp.trace(power)
                 power, log_power = power / size, log_power + jnp.log(size)
             square, log_square = square @ square, 2 * log_square
-        return log_power
+        return log_power - self.sites * self._lowest(jnp) / temperature
 
-    def spectrum(self, temperature: float) -> np.ndarray:
-        """Eigenvalues λ of K, the largest first: -T ln λ₀ is the free energy a site of the infinite chain.
-
-        Its correlation length is 1/ln(λ₀/λ₁).
-        """
+    def free_energy_per_site(self, temperature: float) -> float:
+        """-T ln λ₀ of the infinite chain, λ₀ the largest eigenvalue of K."""
         self.check_temperature(temperature, self.like)
-        return np.linalg.eigvalsh(self._kernel(temperature))[::-1]
+        return float(self._lowest() - temperature * np.log(np.linalg.eigvalsh(self._kernel(temperature))[-1]))
+
+    def correlation_length(self, temperature: float) -> float:
+        """1/ln(λ₀/λ₁) of the infinite chain, in sites, from the two largest eigenvalues of K."""
+        self.check_temperature(temperature, self.like)
+        second, first = np.linalg.eigvalsh(self._kernel(temperature))[-2:]
+        return float(1 / np.log(first / second))
 
     def correlation(self, temperature: float) -> np.ndarray:
         """<φ₀ φᵣ> (N,) for r = 0 … N - 1: Σ λₐᴺ⁻ʳ λ_bʳ <a|φ|b>² / Σ λₐᴺ over eigenstates a, b of K."""
@@ -124,8 +130,8 @@ class Phi4Chain(Sized):
         kernel = self._kernel(temperature)
         largest = np.linalg.eigvalsh(kernel)[-1]
         inner = np.linalg.matrix_power(kernel / largest, self.sites - 2)
-        v = self.on_site(nodes)
-        exponent = ((x[:, None] - nodes) ** 2 + self.on_site(x)[:, None] + v) / (2 * temperature)
+        v, at = (self.on_site(place) - self._lowest() for place in (nodes, x))
+        exponent = ((x[:, None] - nodes) ** 2 + at[:, None] + v) / (2 * temperature)
         ends = np.sqrt(weights) * np.exp(-exponent) / largest
         return np.einsum("mi,ij,mj->m", ends, inner, ends) / np.trace(inner @ kernel @ kernel / largest**2)
 

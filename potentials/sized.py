@@ -1,6 +1,7 @@
 """Landscapes that have a number of coordinates of their own."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from ..engine.pytree import check_number, size_of
 
 
 class Sized(Solvable):
-    """A `Solvable` landscape of a fixed number of coordinates, whatever the shape of the position that holds them."""
+    """A `Solvable` `@pytree` of a fixed number of coordinates, whatever the shape of the position that holds them."""
 
     @property
     @abc.abstractmethod
@@ -26,6 +27,9 @@ class Sized(Solvable):
         return jnp.zeros(self.coordinates)
 
     def check_temperature(self, temperature: float, like: Any) -> None:
+        for field in dataclasses.fields(self):  # arrays, which are not checked before they are used
+            if "rule" in field.metadata:
+                check_number(field.name, field.metadata["rule"], getattr(self, field.name))
         if size_of(like) != self.coordinates:
             raise ValueError(
                 f"{type(self).__name__} has {self.coordinates} coordinates here; got a position of {size_of(like)}"
