@@ -10,7 +10,9 @@ from .checks import Interrupted as Interrupted
 from .checks import NonFiniteError as NonFiniteError
 from .compare import compare as compare
 from .ensemble import scatter as scatter
+from .fokker_planck import FokkerPlanck as FokkerPlanck
 from .hardware import tune_cpu as tune_cpu
+from .kramers import Kramers as Kramers
 from .marks import each as each
 from .marks import sweep as sweep
 from .protocols import Chance as Chance
@@ -22,6 +24,8 @@ from .protocols import Potential as Potential
 from .pytree import number as number
 from .pytree import pytree as pytree
 from .pytree import static as static
+from .relaxation import Relaxation as Relaxation
+from .relaxation import relaxation as relaxation
 from .run import Run as Run
 from .simulate import simulate as simulate
 from .storage import load as load
