@@ -26,6 +26,8 @@ from .pytree import pytree as pytree
 from .pytree import static as static
 from .relaxation import Relaxation as Relaxation
 from .relaxation import relaxation as relaxation
+from .response import Response as Response
+from .response import response as response
 from .run import Run as Run
 from .simulate import simulate as simulate
 from .storage import load as load

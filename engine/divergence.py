@@ -185,4 +185,4 @@ def _distances(x: np.ndarray, k: int) -> np.ndarray:
     """The distance from each point to its k-th neighbour."""
     from scipy.spatial import KDTree
 
-    return KDTree(x).query(x, [k + 1])[0][:, 0]
+    return KDTree(x).query(x, k + 1)[0][:, k]

@@ -183,7 +183,10 @@ class FokkerPlanck:
             return np.nansum(np.where(p > 0, p * np.log(p / self.equilibrium), 0.0), axis=1) * self.grid.spacing
 
     def entropy_production(self, start: Any, times: Any) -> np.ndarray:
-        """μT ∫ p (∂ log(p/p_eq)/∂x)² dx (times,): the total entropy produced a time, and -d divergence/dt."""
+        """μT ∫ p (∂ log(p/p_eq)/∂x)² dx (times,): the total entropy produced a time, and -d divergence/dt.
+
+        Near time 0 the start must be negligible against √p_eq at both ends, or its slope is not resolved.
+        """
         p = self.density(start, times)
         psi = p / self.root
         slope = psi @ self.grid.first.T + self.gradient / (2 * self.temperature) * psi

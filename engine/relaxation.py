@@ -15,7 +15,7 @@ from .simulate import simulate
 
 GROUPS = 16  # of particles, left out one by one for the error of the rate
 SIGNIFICANT = 5.0  # errors above zero, that a divergence must be to enter the fit
-LINEAR = 0.2  # below, a divergence is a square of the slowest modes
+LINEAR = 0.1  # below, a divergence is a square of the slowest modes
 FINE = 1024  # bins of the quantiles
 
 
@@ -79,7 +79,7 @@ def relaxation(
     KL is estimated from means and covariances for quadratic energies (populations are taken for normal), from a
     histogram against exact probabilities where positions and momenta have one or two coordinates in all, and else by
     nearest neighbours; all but the last are lower bounds. It is infinite for a start at one point, as it must be.
-    The rate is that of a straight line through log KL, weighted, over the records below 0.2 that are five errors above
+    The rate is that of a straight line through log KL, weighted, over the records below 0.1 that are five errors above
     zero; its error is a jackknife over groups of particles, since records of one population are not independent.
 
     Raises ValueError where there is no equilibrium, or too few particles, with the number needed.
