@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from .configuration import evaluate
-from .equilibrium import Solvable
+from .equilibrium import Equilibrium, Solvable
 from .law import Law, NoLaw, predict, thermometer
 from .marks import Each, Sweep, is_mark
 from .observables import Mean, VirialTemperature
@@ -16,10 +16,11 @@ from .observables.statistics import normal_score
 from .pytree import is_configuration, named_leaves
 from .run import Run
 from .simulate import simulate
+from .snapshot import Shape, energies_of, shapes
 from .verdict import Line, Verdict
 
 APART = 4  # numbers of a quantity that get lines of their own
-P_VALUE = 1e-5  # of a line: one false alarm in 100,000 lines that are right
+P_VALUE = 1e-4  # of a table: one false alarm in 10,000 runs that are right
 
 
 class Quantity(NamedTuple):
@@ -35,6 +36,16 @@ class Quantity(NamedTuple):
     local: bool = False  # a thermometer: it agrees wherever particles are in local equilibrium
 
 
+class Theory(NamedTuple):
+    """What is exact for a population, how the bias of a quantity (and its error) at this step is found, and the law."""
+
+    quantities: list[Quantity]
+    method: str
+    bias_of: Callable[[Quantity], tuple[Any, Any]]
+    state: Equilibrium | None = None
+    law: Law | None = None
+
+
 def compare(
     run: Run,
     *,
@@ -47,9 +58,16 @@ def compare(
     """Hold a run against its exact equilibrium, or against `exact` values of your own.
 
     A line passes when |measured - exact - step bias| is within `tolerance` plus what its error allows at `p_value`
-    (Student's t). The step bias is what the scheme must show at this step: from its exact discrete law, a transfer
+    divided by how many numbers are compared (Student's t, Bonferroni): a run that is right fails with that probability in
+    all. The step bias is what the scheme must show at this step: from its exact discrete law, a transfer
     matrix, or, where neither applies, a second run at half the step. Arrays of more than four numbers make one line, of
-    the worst of them, at the p-value divided by how many there are. A ladder gives every rung its lines.
+    the worst of them. A ladder gives every rung its lines.
+
+    Where marginal densities are exact the last snapshot is compared too: χ² of each coordinate's histogram against the
+    law at this step; its Kullback-Leibler divergence from the Gibbs state, free of the plug-in bias (bins - 1)/2n, whose
+    step bias is that of the law; and for homogeneous energies Kolmogorov and Smirnov's distance of U/T to its Gamma law.
+    They decide where the law at this step is known and no tolerance is given. A scheme whose force grows faster than x
+    has a quasi-stationary law: the last line says where steps run away, and how rare it is to be there.
 
     exact: for any `Mean` in the run, by its name in the tree: the mean, or under "name.variance" the variance; a value,
     or a pair (value, its own standard error). step_bias: under the same names; 0 if not given. after: the step after
@@ -65,41 +83,46 @@ def compare(
     if not tolerance >= 0:
         raise ValueError(f"tolerance must not be negative; got {tolerance}")
     after = run.second_half() if after is None else after
-    lines: dict[str, Line] = {}
-    method, flags = "given", []
-    estimates = Estimates(run, after)
-    known: dict[tuple, tuple] = {}  # rungs of equal numbers share their theory
+    estimates, tables = Estimates(run, after), []
+    known: dict[tuple, Theory] = {}  # rungs of equal numbers share their theory
     for rung in range(run.rungs or 1):
-        suffix = ""
         if exact is not None:
-            quantities = list(_given(run, exact, rung))
-            biases = {name: np.ravel(value) for name, value in (step_bias or {}).items()}
-            bias_of = lambda q, biases=biases: (biases.get(q.name, np.zeros(1)), 0.0)  # noqa: E731
-            suffix = f" [{rung}]" if run.ladder else ""
-        else:
-            potential, integrator = realised(run, rung, after)
-            numbers = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((potential, integrator)))
-            if numbers not in known:
-                known[numbers] = _theory(run, potential, integrator, rung, after)
-            quantities, method, bias_of = known[numbers]
-            suffix = f" [T = {float(integrator.temperature):g}]" if run.ladder else ""
-            if any(quantity.name + suffix in lines for quantity in quantities):
-                suffix = suffix[:-1] + f", rung {rung}]"
+            theory = _given(run, exact, step_bias or {}, rung)
+            tables.append((f" [{rung}]" if run.ladder else "", rung, theory, []))
+            continue
+        potential, integrator = realised(run, rung, after)
+        numbers = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((potential, integrator)))
+        if numbers not in known:
+            known[numbers] = _theory(run, potential, integrator, rung, after)
+        suffix = f" [T = {float(integrator.temperature):g}]" if run.ladder else ""
+        if any(suffix == other for other, *_ in tables):
+            suffix = suffix[:-1] + f", rung {rung}]"
+        tables.append((suffix, rung, known[numbers], _shapes(run, rung, known[numbers])))
+    # one p-value for the table: divided by all the numbers that are compared (Bonferroni)
+    sizes = [estimates.of(q, rung)[0].size for _, rung, theory, _ in tables for q in theory.quantities]
+    each = p_value / max(1, sum(sizes) + sum(shape.decides for *_, found in tables for shape in found))
+    lines: dict[str, Line] = {}
+    flags = []
+    for suffix, rung, theory, found in tables:
         local, wrong = [], []
-        for quantity in quantities:
-            bias, bias_error = bias_of(quantity)
-            new = _lines(estimates, quantity, rung, bias, bias_error, p_value, tolerance)
+        for quantity in theory.quantities:
+            new = _lines(estimates, quantity, rung, *theory.bias_of(quantity), each, tolerance)
             lines |= {name + suffix: line for name, line in new.items()}
             passed = [(name + suffix, line.passed) for name, line in new.items()]
             local += [ok for _, ok in passed if quantity.local]
             wrong += [name for name, ok in passed if not ok and not quantity.local]
+        for shape in found:
+            decided = (shape.p_value >= each) if shape.decides and not tolerance else None
+            lines[shape.name + suffix] = shape.line._replace(passed=decided)
+            wrong += [shape.name + suffix] if decided is False else []
         if local and all(local) and wrong:
             flags.append(
                 f"not in equilibrium though every thermometer agrees: {', '.join(wrong)}: trapped, or too short"
             )
     for name, result in run.named_results(after):
         flags += [f"{name}: {flag}" for flag in getattr(result, "flags", ())]
-    rule = f" (steps {after + 1} to {run.step}; p-value {p_value:g} a line; step bias: {method})"
+    method = " and ".join(dict.fromkeys(theory.method for _, _, theory, _ in tables))
+    rule = f" (steps {after + 1} to {run.step}; p-value {p_value:g} for all; step bias: {method})"
     return Verdict(_title(run), lines, tuple(dict.fromkeys(flags)), rule)
 
 
@@ -140,11 +163,9 @@ def _means(run: Run) -> Iterator[tuple[int, str, Mean]]:
             yield i, name, observable
 
 
-def _known(run: Run, potential: Solvable, integrator: Any) -> Iterator[Quantity]:
+def _known(run: Run, state: Equilibrium) -> Iterator[Quantity]:
     """What the equilibrium knows of what was measured."""
-    temperature = float(integrator.temperature)
-    state = potential.equilibrium(temperature, like=run.position)
-    found = False
+    temperature, found = state.temperature, False
     for i, name, observable in _means(run):
         measure = observable.measure
         if measure.exact_at == "potential_energy":
@@ -156,10 +177,10 @@ def _known(run: Run, potential: Solvable, integrator: Any) -> Iterator[Quantity]
         elif measure.exact_at:
             reading = lambda l, m=measure: thermometer(l, m)  # noqa: E731
             yield Quantity(name, i, "mean", np.array([temperature]), of_law=reading, local=True)
-        elif measure.name == "position":
-            yield Quantity("position", i, "mean", state.mean, of_law=lambda l: l.position)
+        elif measure.name == ("position" if state.potential.period is None else "angles"):
+            yield Quantity(measure.name, i, "mean", state.mean, of_law=lambda l: l.position)
             spread = np.diag(state.covariance)
-            yield Quantity("position.variance", i, "variance", spread, of_law=lambda l: l.position_variance)
+            yield Quantity(f"{measure.name}.variance", i, "variance", spread, of_law=lambda l: l.position_variance)
         else:
             continue
         found = True
@@ -169,8 +190,13 @@ def _known(run: Run, potential: Solvable, integrator: Any) -> Iterator[Quantity]
         )
 
 
-def _given(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
+def _given(run: Run, exact: dict[str, Any], step_bias: dict[str, Any], rung: int) -> Theory:
     """What the user knows of what was measured."""
+    biases = {name: np.ravel(value) for name, value in step_bias.items()}
+    return Theory(list(_named(run, exact, rung)), "given", lambda q: (biases.get(q.name, np.zeros(1)), 0.0))
+
+
+def _named(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
     places = {name: i for i, name, _ in _means(run)}
     for name, value in exact.items():
         base, _, what = name.rpartition(".") if name.endswith(".variance") and name not in places else (name, "", "")
@@ -186,15 +212,14 @@ def _given(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
         yield Quantity(name, places[base], what or "mean", value.ravel(), errors)
 
 
-def _theory(
-    run: Run, potential: Solvable, integrator: Any, rung: int, after: int
-) -> tuple[list[Quantity], str, Callable]:
-    """What is exact for a rung, the method of the step bias, and a function from a quantity to (bias, its error)."""
-    quantities = list(_known(run, potential, integrator))
+def _theory(run: Run, potential: Solvable, integrator: Any, rung: int, after: int) -> Theory:
+    """What is exact for a rung, and the bias by the best method there is."""
+    state = potential.equilibrium(float(integrator.temperature), like=run.position)
+    quantities = list(_known(run, state))
     origins = [o.measure.origin for _, _, o in _means(run) if isinstance(o.measure, VirialTemperature)]
     try:
         law = predict(integrator, potential, run.position, origin=origins[0] if origins else 0.0)
-        return quantities, law.method, lambda q: (np.ravel(q.of_law(law)) - q.exact, 0.0)
+        return Theory(quantities, law.method, lambda q: (np.ravel(q.of_law(law)) - q.exact, 0.0), state, law)
     except NoLaw:
         order = integrator.stationary_order
         if order is None:
@@ -208,7 +233,16 @@ def _theory(
         (coarse, _, _), (fine, error, _) = coarse_run.of(q, rung), fine_run.of(q, rung)
         return factor * (coarse - fine), factor * error
 
-    return quantities, "a second run at half the step", bias
+    return Theory(quantities, "a second run at half the step", bias, state)
+
+
+def _shapes(run: Run, rung: int, theory: Theory) -> list[Shape]:
+    """The last snapshot against the law of its positions."""
+    if theory.state is None or any(chance.shared for chance in run.potential.chance):
+        return []
+    own = jax.tree.map(lambda a: a[rung], run.positions) if run.ladder else run.positions
+    x = np.concatenate([np.reshape(leaf, (run.particles, -1)) for leaf in jax.tree.leaves(own)], axis=1).astype(float)
+    return shapes(x, energies_of(theory.state.potential, own), theory.state, theory.law)
 
 
 def halved(integrator: Any) -> Any:
@@ -263,7 +297,9 @@ def _lines(
     threshold = special.stdtrit(dof, 1 - p_value / 2 / tests) if dof > 0 else np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         passed = np.abs(t) <= threshold + np.where(tolerance > 0, tolerance / error, 0.0)
-    line = lambda i: Line(*(float(a[i]) for a in (value, exact, error, z, bias)), passed=bool(passed[i]))  # noqa: E731
+    undefined = quantity.local & np.isnan(value) & np.isnan(bias)  # a thermometer where there is no force
+    decided = lambda i: None if undefined[i] else bool(passed[i])  # noqa: E731
+    line = lambda i: Line(*(float(a[i]) for a in (value, exact, error, z, bias)), passed=decided(i))  # noqa: E731
     if value.size <= APART:
         return {quantity.name if value.size == 1 else f"{quantity.name}[{i}]": line(i) for i in range(value.size)}
     worst = int(np.argmax(np.where(np.isnan(z), np.inf, np.abs(z))))

@@ -15,9 +15,8 @@ from .protocols import Potential
 from .pytree import size_of, upcast
 
 IN_A_BIN = 24  # points of Gauss and Legendre
-ONCE: dict[str, str | int] = {
-    "xla_backend_optimization_level": 0
-}  # for functions that take longer to compile than to run
+# for functions that take longer to compile than to run
+ONCE: dict[str, str | int] = {"xla_backend_optimization_level": 0}
 
 
 class NotKnown(ValueError):
@@ -38,6 +37,7 @@ class Solvable(Potential):
     quadratic: ClassVar[bool] = False  # U is a quadratic form: stationary laws of linear schemes are exact
     separable: ClassVar[bool] = False  # U is the same function summed over coordinates: one coordinate tells all
     period: ClassVar[float | None] = None
+    degree: ClassVar[float | None] = None  # U is homogeneous of this degree around its minimum: U/T has a Gamma law
 
     @abc.abstractmethod
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
@@ -87,6 +87,13 @@ def _derivatives(landscape: Solvable, temperature: Any, like: Any) -> tuple[jax.
     slope = lambda t: jax.jvp(log_z, (t,), (jnp.ones_like(t),))  # noqa: E731
     (value, first), (_, second) = jax.jvp(slope, (temperature,), (jnp.ones_like(temperature),))
     return value, first, second
+
+
+def integrate(density: Callable, edges: np.ndarray) -> np.ndarray:
+    """Integrals (bins,) of a function of an array between edges (bins + 1,), by Gauss and Legendre."""
+    nodes, weights = np.polynomial.legendre.leggauss(IN_A_BIN)
+    half = np.diff(edges)[:, None] / 2
+    return np.sum(half * weights * density(edges[:-1, None] + half * (1 + nodes)), axis=1)
 
 
 class Equilibrium:
@@ -198,10 +205,7 @@ class Equilibrium:
         edges = np.asarray(edges, float)
         if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
             raise ValueError(f"edges must be finite increasing numbers, at least two; got {edges}")
-        nodes, weights = np.polynomial.legendre.leggauss(IN_A_BIN)
-        half = np.diff(edges)[:, None] / 2
-        x = edges[:-1, None] + half * (1 + nodes)
-        return np.sum(half * weights * self.density(x, coordinate=coordinate), axis=1)
+        return integrate(lambda x: self.density(x, coordinate=coordinate), edges)
 
     def log_density(self, position: Any) -> jax.Array:
         """Log density at one position; vmap it for many."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .equilibrium import Solvable
+from .equilibrium import Equilibrium, Solvable, integrate
 from .linear import NoStationary, NotLinear, linear_map
 from .observables.measurements import (
     Measurement,
@@ -25,16 +25,20 @@ ACCURACY = 2e-6  # relative, of transfer matrices
 
 
 class Law(NamedTuple):
-    """Stationary averages at finite step; position arrays are (d,), kinetic is None when overdamped."""
+    """Stationary averages at finite step; kinetic is None when overdamped.
+
+    Position arrays are (d,), or for angles (2d,), of their cosines and sines.
+    """
 
     energy: float
     energy_variance: float
     position: np.ndarray
     position_variance: np.ndarray
     kinetic: float | None
-    virial: float  # for the origin asked for
+    virial: float | None  # for the origin asked for; None for angles
     configurational: float
     method: str
+    bins: Callable  # (equilibrium, edges, coordinate) -> probability of each bin of one ravelled coordinate
 
 
 class NoLaw(ValueError):
@@ -83,7 +87,14 @@ def _linear(integrator: Integrator, potential: Solvable, like: Any, origin: Any)
         virial=(np.trace(product) + (x - origin) @ force) / len(x),
         configurational=(np.trace(stiffness @ product) + force @ force) / np.trace(stiffness),
         method="exact discrete law",
+        bins=lambda _, edges, i: np.diff(_normal_cdf((edges - x[i]) / np.sqrt(s[i, i]))),
     )
+
+
+def _normal_cdf(x: np.ndarray) -> np.ndarray:
+    from scipy.special import ndtr
+
+    return ndtr(x)
 
 
 def _separable(integrator: Integrator, potential: Solvable, like: Any, origin: Any) -> Law:
@@ -94,29 +105,51 @@ def _separable(integrator: Integrator, potential: Solvable, like: Any, origin: A
         raise NoLaw("a virial origin for each coordinate has no law of one coordinate")
     with jax.enable_x64(True):
         mean, covariance = upcast(potential).moments(temperature, np.zeros(1))
-    averages = stationary_averages(
+    found = stationary_averages(
         integrator, potential, _MEASURED[integrator.has_momentum], mean=float(mean[0]),
         deviation=float(np.sqrt(covariance[0, 0])), accuracy=ACCURACY,
-    ).values  # fmt: skip
-    energy, energy2, x, x2, gradient, virial, gradient2, curvature, *kinetic = averages
+    )  # fmt: skip
+    energy, energy2, gradient, virial, gradient2, curvature, *rest = found.values
+    angles = potential.period is not None
+    features = np.array(rest[: 2 + 2 * angles]).reshape(2, -1)  # averages, and those of squares
     d = size_of(like)
+
+    def bins(state: Equilibrium, edges: np.ndarray, coordinate: int) -> np.ndarray:
+        return integrate(lambda x: state.density(x, coordinate=coordinate) * found.ratio(x), edges)
+
     return Law(
         energy=d * energy,
         energy_variance=d * (energy2 - energy**2),
-        position=np.full(d, x),
-        position_variance=np.full(d, x2 - x**2),
-        kinetic=kinetic[0] if kinetic else None,
-        virial=virial - origin * gradient,
-        configurational=gradient2 / curvature,
-        method="transfer matrix",
+        position=np.repeat(features[0], d),
+        position_variance=np.repeat(features[1] - features[0] ** 2, d),
+        kinetic=rest[-1] if integrator.has_momentum else None,
+        virial=None if angles else virial - origin * gradient,
+        configurational=gradient2 / curvature if curvature else np.nan,  # of a flat landscape
+        method="transfer matrix" + _escape(potential, temperature, float(mean[0]), found.runaway),
+        bins=bins,
     )
+
+
+def _escape(potential: Solvable, temperature: float, mean: float, runaway: float | None) -> str:
+    """Of a quasi-stationary law, what escapes: how rare it is to be where steps lead further and further away."""
+    if runaway is None:
+        return ""
+    with jax.enable_x64(True):
+        wide = upcast(potential)
+        state = wide.equilibrium(temperature, np.zeros(1))
+        edge = [float(wide(np.array([mean + side * runaway]))) for side in (-1, 1)]
+    logarithm = (state.free_energy - min(edge)) / temperature / np.log(10)
+    return f", quasi-stationary: steps {runaway:.3g} from {mean:.3g} run away, where the density is 1e{logarithm:.0f}"
 
 
 def _measured(potential: Any, integrator: Any, state: Any) -> jax.Array:
     """The averages from which all others follow, for a particle of one coordinate."""
     x, energy, gradient = state.position, *potential.value_and_gradient(state.position)
-    values = [energy, energy**2, x[0], x[0] ** 2, gradient[0], x[0] * gradient[0], gradient[0] ** 2]
-    return jnp.stack([*values, laplacian(potential, x)])
+    values = [energy, energy**2, gradient[0], x[0] * gradient[0], gradient[0] ** 2, laplacian(potential, x)]
+    if potential.period is None:
+        return jnp.stack([*values, x[0], x[0] ** 2])
+    turned = 2 * np.pi / potential.period * x[0]
+    return jnp.stack([*values, jnp.cos(turned), jnp.sin(turned), jnp.cos(turned) ** 2, jnp.sin(turned) ** 2])
 
 
 def _measured_with_momentum(potential: Any, integrator: Any, state: Any) -> jax.Array:

@@ -152,7 +152,9 @@ def dot(a: Any, b: Any) -> jax.Array:
     Sums of products and not `vdot`: XLA makes no vector loop of the contractions of many short particles.
     """
     first, *rest = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
-    return sum(rest, start=first)
+    for term in rest:
+        first = first + term
+    return first
 
 
 def ravel(tree: Any) -> jax.Array:

@@ -1,7 +1,8 @@
 """Exact stationary averages of a scheme at finite step in one nonlinear coordinate, by its transfer matrix.
 
-The step's Markov operator P is projected on polynomials in x, orthonormal under the Gibbs density, times Hermite
-polynomials in the one Gaussian that `init` takes (a momentum in units of √(mT), a stored normal). Noise is integrated by
+The step's Markov operator P is projected on functions of x, orthonormal under the Gibbs density (polynomials on the line,
+harmonics on the circle), times Hermite polynomials in the one Gaussian that `init` takes (a momentum in units of √(mT), a
+stored normal). Noise is integrated by
 Gauss and Hermite, positions by the trapezoid rule. The left null vector of P - 1 holds the stationary averages of the
 basis, hence of everything. Two resolutions give the error. Deterministic, float64.
 """
@@ -22,7 +23,10 @@ from .pytree import upcast
 NODES, NODES_XI = 200, 18  # of x, of the Gaussian
 DEEPEST = 36.0  # nodes with energies this many T above the minimum are left out: their weight is 2e-16
 LADDER = ((16, 6), (24, 8), (32, 10), (44, 12))  # polynomials in x and in the Gaussian, until two agree
+REACH = (-1e100, 1e100)  # positions of steps that ran away
 HERMITE = {1: 14, 2: 8}  # nodes for each normal of a step
+HERMITE_ROUND = {1: 60, 2: 24}  # on a circle: harmonics turn fast along a normal
+VISIBLE = 1e-8  # Gibbs weight, of the largest, below which polynomials do not resolve the ratio of two densities
 
 
 class NoTransfer(ValueError):
@@ -34,6 +38,10 @@ class Stationary(NamedTuple):
 
     values: np.ndarray
     error: float
+    ratio: Callable  # of the position's stationary density to the Gibbs density, a function of arrays
+    runaway: (
+        float | None
+    )  # distance from the mean beyond which a step without noise leads further away; None if nowhere
 
 
 def stationary_averages(
@@ -41,7 +49,8 @@ def stationary_averages(
 ) -> Stationary:
     """Stationary averages of `functions(potential, integrator, state) -> (k,)` for a particle of one coordinate.
 
-    mean, deviation: of the Gibbs density, to place the nodes. accuracy: relative, at which refinement stops.
+    mean, deviation: of the Gibbs density, to place the nodes; of no use on a circle, where the potential has a `period`.
+    accuracy: relative, at which refinement stops.
     Raises `NoTransfer` if the averages do not settle, or the scheme takes more than two normals a step.
     """
     spec, first = integrator.noise, integrator.init_noise
@@ -50,34 +59,41 @@ def stationary_averages(
     with jax.enable_x64(True):
         integrator, potential = upcast(integrator), upcast(potential)
         temperature = float(integrator.temperature)
-        x, weight = _gibbs_nodes(potential, temperature, mean, deviation)
+        period = getattr(potential, "period", None)
+        x, weight = _gibbs_nodes(potential, temperature, mean, deviation, period)
         xi, xi_weight = _gauss_hermite(NODES_XI if first.normals else 1)
-        noise, noise_weight = _grid(HERMITE[spec.normals], spec.normals)
+        noise, noise_weight = _grid((HERMITE if period is None else HERMITE_ROUND)[spec.normals], spec.normals)
         starts = tuple(a.ravel() for a in np.meshgrid(x, xi, indexing="ij"))
-        stepped, stepped_xi, measured = (np.asarray(a) for a in _map(integrator, potential, *starts, noise, functions))
+        moved = functools.partial(_map, integrator, potential)
+        stepped, stepped_xi, measured = (np.asarray(a) for a in moved(*starts, noise, functions))
         most, most_xi = LADDER[-1]
         # polynomials in a coordinate that grows like a logarithm converge under exponential tails too
-        bend = lambda y: np.arcsinh((y - mean) / (2 * deviation))  # noqa: E731
-        of_x = _recurrence(bend(x), weight, most)
+        bend = lambda y: np.arcsinh((np.clip(y, *REACH) - mean) / (2 * deviation))  # noqa: E731
+        recurrence = _recurrence(bend(x), weight, most) if period is None else []
+        of_x = (lambda y: _evaluate(recurrence, bend(y))) if period is None else _harmonics(x, weight, most, period)
         of_xi = [(0.0, float(np.sqrt(k)), float(np.sqrt(k + 1))) for k in range(most_xi)]
-        before = _evaluate(of_x, bend(starts[0])), _evaluate(of_xi, starts[1])  # (basis, start)
-        after = _evaluate(of_x, bend(stepped)) * noise_weight, _evaluate(of_xi, stepped_xi)  # (basis, start, noise)
+        before = of_x(starts[0]), _evaluate(of_xi, starts[1])  # (basis, start)
+        after = of_x(stepped) * noise_weight, _evaluate(of_xi, stepped_xi)  # (basis, start, noise)
         weights = np.outer(weight, xi_weight).ravel()
         old: np.ndarray | None = None
         for size, size_xi in LADDER:
             size_xi = size_xi if first.normals else 1
-            new = _averages([b[:n] for b, n in zip(before, (size, size_xi), strict=True)],
-                            [a[:n] for a, n in zip(after, (size, size_xi), strict=True)], weights, measured)  # fmt: skip
+            law, basis = _law([b[:n] for b, n in zip(before, (size, size_xi), strict=True)],
+                              [a[:n] for a, n in zip(after, (size, size_xi), strict=True)], weights)  # fmt: skip
+            new = law @ (basis @ measured)
             if old is not None:
                 change = float(np.max(np.abs(new - old) / (np.abs(new) + np.abs(new).mean())))
                 if change < accuracy:
-                    return Stationary(new, change)
+                    ends = None if period is not None else tuple(x[weight > VISIBLE * weight.max()][[0, -1]])
+                    ratio = functools.partial(_ratio, law.reshape(-1, size_xi)[:, 0], of_x, ends)
+                    runaway = None if period is not None else _runaway(moved, starts, noise, functions, mean, deviation)
+                    return Stationary(new, change, ratio, runaway)
             old = new
     raise NoTransfer(f"the averages of {type(integrator).__name__} did not settle: the step may be too large for a law")
 
 
-def _averages(before: list, after: list, weights: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """Stationary averages of what was measured at the starts, in a basis of products."""
+def _law(before: list, after: list, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Stationary averages of a basis of products, the first of which is 1, and the weighted basis at the starts."""
     basis = (before[0][:, None] * before[1][None]).reshape(-1, len(weights)) * weights
     moved = np.matmul(after[0].transpose(1, 0, 2), after[1].transpose(1, 2, 0))  # (start, in x, in the Gaussian)
     transfer = basis @ moved.reshape(len(weights), -1)  # <basis_k, P basis_l>
@@ -85,12 +101,40 @@ def _averages(before: list, after: list, weights: np.ndarray, measured: np.ndarr
     if len(transfer) <= LADDER[0][0] * LADDER[0][1] and np.abs(np.linalg.eigvals(transfer[1:, 1:])).max() >= 1:
         raise NoTransfer("the step is too large for a stationary law")
     law = np.linalg.solve(transfer[1:, 1:].T - np.eye(len(transfer) - 1), -transfer[0, 1:])
-    return np.concatenate([[1.0], law]) @ (basis @ measured)
+    return np.concatenate([[1.0], law]), basis
 
 
-def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviation: float) -> tuple:
-    """Uniform nodes over the part of the line that matters, and their Gibbs weights."""
+def _ratio(averages: np.ndarray, of_x: Callable, ends: tuple | None, y: np.ndarray) -> np.ndarray:
+    """The stationary density over the Gibbs density, from the averages of the basis; constant beyond the ends."""
+    basis = of_x(y if ends is None else np.clip(y, *ends))[: len(averages)]
+    return np.maximum(np.tensordot(averages, basis, 1), 0.0)
+
+
+def _runaway(
+    moved: Callable, starts: tuple, noise: np.ndarray, functions: Callable, mean: float, deviation: float
+) -> Any:
+    """The distance from the mean beyond which steps without noise lead further away: forces that grow faster than x.
+
+    A scheme whose force does so has a law only until a particle gets there: it is quasi-stationary.
+    """
+    count = len(starts[0])
+    apart = (
+        np.resize(deviation * np.geomspace(0.1, 1e3, count // 2), count) * np.repeat([1, -1], -(-count // 2))[:count]
+    )
+    reached = np.asarray(moved(mean + apart, np.zeros(count), np.zeros_like(noise), functions)[0])[:, 0]
+    away = np.where(np.isfinite(reached), np.abs(reached - mean), np.inf) > np.abs(apart) * (1 + 1e-9)
+    near = np.max(np.abs(apart[~away]), initial=0.0)
+    return float(near) if away.any() and near < np.abs(apart).max() * 0.99 else None
+
+
+def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviation: float, period: Any) -> tuple:
+    """Uniform nodes over the part of the line that matters, or over a period, and their Gibbs weights."""
     energy = jax.jit(jax.vmap(lambda x: potential(x[None])), compiler_options=ONCE)
+    if period is not None:
+        x = np.arange(NODES) * (float(period) / NODES)
+        u = np.asarray(energy(x))
+        weight = np.exp(-(u - u.min()) / temperature)
+        return x, weight / weight.sum()
     wide = np.linspace(mean - 40 * deviation, mean + 40 * deviation, 16001)
     u = np.asarray(energy(wide))
     inside = wide[(u - u.min()) < DEEPEST * temperature]
@@ -119,6 +163,17 @@ def _evaluate(coefficients: list, x: np.ndarray) -> np.ndarray:
         rows.append(now)
         before, now = now, ((x - centre) * now - low * before) / high
     return np.stack(rows)
+
+
+def _harmonics(x: np.ndarray, weight: np.ndarray, count: int, period: Any) -> Callable:
+    """The first `count` of 1, sin, cos, sin 2, cos 2 … of 2πx/period, made orthonormal on the nodes, as a function of x."""
+    order = np.arange(count)
+    frequency, phase = (order + 1) // 2 * 2 * np.pi / float(period), np.where(order % 2, np.pi / 2, 0.0)
+    waves = lambda y: np.cos(np.multiply.outer(frequency, y) - np.reshape(phase, (-1, *[1] * np.ndim(y))))  # noqa: E731
+    triangle = np.linalg.qr((waves(x) * np.sqrt(weight)).T)[1]
+    triangle *= np.sign(np.diag(triangle))[:, None]
+    inverse = np.linalg.inv(triangle.T)
+    return lambda y: np.tensordot(inverse, waves(y), 1)
 
 
 @functools.partial(jax.jit, static_argnames=("functions",), compiler_options=ONCE)

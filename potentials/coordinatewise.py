@@ -99,8 +99,10 @@ class Coordinatewise(Solvable):
         return np.repeat(mean, d), np.kron(apart * weights @ apart.T, np.eye(d))
 
     def marginal(self, temperature: float, like: Any, coordinate: int, x: np.ndarray) -> np.ndarray:
-        log_z = float(jax.jit(type(self).log_partition)(self, np.float64(temperature), np.zeros(1)))
-        return np.exp(-np.asarray(self.one(x)) / temperature - log_z)
+        nodes, weights = self.nodes(temperature)
+        exponent = -np.asarray(self.one(nodes)) / temperature
+        highest = exponent.max()
+        return np.exp(-np.asarray(self.one(x)) / temperature - highest) / (weights @ np.exp(exponent - highest))
 
     def quadrature(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
         match size_of(like):

@@ -25,6 +25,7 @@ class Harmonic(Solvable):
     stiffness: Any = number(default=1.0)
     center: Any = number(default=0.0)
     quadratic = True
+    degree = 2
 
     def __call__(self, position: Any) -> jax.Array:
         x = ravel(position) - self.center
@@ -56,6 +57,11 @@ class Harmonic(Solvable):
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
         d = size_of(like)
         return np.broadcast_to(self.center, (d,)).astype(float), temperature * np.linalg.inv(self.matrix(d))
+
+    def marginal(self, temperature: float, like: Any, coordinate: int, x: np.ndarray) -> np.ndarray:
+        mean, covariance = self.moments(temperature, like)
+        variance = covariance[coordinate, coordinate]
+        return np.exp(-((x - mean[coordinate]) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
 
     def draw(self, temperature: float, like: Any, key: Any, n: int) -> Any:
         flat, unravel = ravel_pytree(like)

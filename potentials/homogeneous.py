@@ -22,6 +22,10 @@ class Homogeneous(Coordinatewise):
     exponent: Any  # p > 0
     strength: Any  # > 0
 
+    @property
+    def degree(self) -> Any:
+        return self.exponent
+
     def one(self, x: Any) -> Any:
         apart = jnp.where(x == 0, 1.0, jnp.abs(x))  # at 0 the derivatives are 0: those of |x|^p may be infinite there
         return self.strength / self.exponent * jnp.where(x == 0, 0.0, apart**self.exponent)

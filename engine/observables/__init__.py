@@ -7,6 +7,7 @@ from .mean import History as History
 from .mean import Mean as Mean
 from .measurements import Measurement as Measurement
 from .measurements import VirialTemperature as VirialTemperature
+from .measurements import angles as angles
 from .measurements import configurational_temperature as configurational_temperature
 from .measurements import kinetic_energy as kinetic_energy
 from .measurements import kinetic_temperature as kinetic_temperature

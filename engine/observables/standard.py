@@ -8,6 +8,7 @@ from ..pytree import size_of
 from .mean import Mean
 from .measurements import (
     UNROLLED,
+    angles,
     configurational_temperature,
     kinetic_temperature,
     position,
@@ -30,10 +31,12 @@ def standard(potential: Potential, integrator: Integrator, like: Any, *, every: 
         chosen["potential_energy"] = Mean(potential_energy, every=every)
     if integrator.has_momentum:
         chosen["kinetic_temperature"] = Mean(kinetic_temperature, every=every)
+    angular = isinstance(potential, Solvable) and potential.period is not None
     if hot and not potential.chance:
-        chosen["virial_temperature"] = Mean(virial_temperature, every=every)
+        if not angular:
+            chosen["virial_temperature"] = Mean(virial_temperature, every=every)
         if size_of(like) <= UNROLLED or (isinstance(potential, Solvable) and potential.separable):
             chosen["configurational_temperature"] = Mean(configurational_temperature, every=every)
     if size_of(like) <= MOST_COORDINATES:
-        chosen["position"] = Mean(position, every=every)
+        chosen["angles" if angular else "position"] = Mean(angles if angular else position, every=every)
     return chosen
