@@ -71,7 +71,9 @@ class Coordinatewise(Solvable):
 
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
         x, weights = jax.lax.stop_gradient(self.nodes(temperature, xp=jnp))
-        return size_of(like) * jax.nn.logsumexp(-self.one(x) / temperature, b=weights)
+        exponent = -self.one(x) / temperature
+        top = jax.lax.stop_gradient(jnp.max(exponent))
+        return size_of(like) * (top + jnp.log(weights @ jnp.exp(exponent - top)))
 
     def probabilities(self, temperature: float, count: int = NODES) -> tuple[np.ndarray, np.ndarray]:
         """The nodes of one coordinate and what each of them weighs, of sum 1. Raises `NotKnown`."""

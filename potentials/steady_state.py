@@ -15,11 +15,10 @@ ROWS = 2048  # of points at which a density is computed at once
 
 @dataclass(frozen=True, kw_only=True)
 class SteadyState:
-    """What overdamped motion does for ever in U(x) - force x, for one coordinate with U of the period given.
+    """What overdamped motion comes to in U(x) - force x, for one coordinate, U of the given period.
 
-    velocity: mean drift <dx/dt>. current: probability that passes a point in unit
-    time, velocity/period. diffusion: lim Var(x(t))/2t of the unwrapped coordinate. entropy_production: of the bath, in
-    unit time, force velocity/temperature. mean: of cos and sin of 2π x/period, (2,).
+    velocity: mean drift <dx/dt>. diffusion: lim Var(x(t))/2t of the unwrapped coordinate. entropy_production: of the
+    bath in unit time, force velocity/temperature. mean: of cos and sin of 2π x/period, (2,).
     """
 
     period: float
