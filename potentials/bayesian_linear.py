@@ -24,8 +24,8 @@ class BayesianLinear(Sized):
     Raises ValueError for shapes that do not fit. Bishop (Pattern Recognition and Machine Learning, 2006), section 3.5.
     """
 
-    features: Any = number()
-    targets: Any = number()
+    features: Any
+    targets: Any
     noise_variance: Any = number("positive", default=1.0)
     prior_precision: Any = number("positive", default=1.0)
     quadratic = True

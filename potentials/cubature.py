@@ -16,7 +16,12 @@ NODES = {1: 4001, 2: 801}  # an axis, by the number of coordinates
 HERMITE = {1: 64, 2: 64, 3: 32}
 NEGLIGIBLE = 60.0  # energies this many T above the minimum do not count: exp(-60) = 9e-27
 COARSE = 1e-5  # relative error allowed to every other node; that of all nodes is its square or less
+RESOLVED = 0.85  # deviations of a Gaussian a node: its sum errs by 3e-12
 CHUNK = 1 << 14
+TOO_NARROW = (
+    "the density is narrower than the grid of its quadrature at temperature {:g}: its wells are too steep for the "
+    "temperature, or too different; a Harmonic well describes one of them"
+)
 
 
 class Boxed(Sized):
@@ -29,6 +34,17 @@ class Boxed(Sized):
     @abc.abstractmethod
     def box(self, temperature: Any, xp: Any = np) -> tuple[Any, Any]:
         """Lower and upper corner (d,) of a box outside which U exceeds its minimum by `NEGLIGIBLE` T; traceable."""
+
+    @abc.abstractmethod
+    def narrowest(self, temperature: float) -> float:
+        """The smallest deviation of a peak of the density: sums miss what is narrower than their grid, unseen."""
+
+    def check_grid(self, temperature: float) -> list[np.ndarray]:
+        """The axes of the grid; raises ValueError where it is coarser than the density."""
+        axes = self._axes(temperature, np)
+        if max(axis[1] - axis[0] for axis in axes) > RESOLVED * self.narrowest(temperature):
+            raise ValueError(TOO_NARROW.format(temperature))
+        return axes
 
     def _axes(self, temperature: Any, xp: Any) -> list[Any]:
         if self.coordinates not in NODES:
@@ -46,15 +62,12 @@ class Boxed(Sized):
 
     def _grid(self, temperature: float) -> tuple[list[np.ndarray], np.ndarray]:
         """The axes, and -U/T at every node, an array of d axes; raises where it is too coarse."""
-        axes = self._axes(temperature, np)
+        axes = self.check_grid(temperature)
         exponent = -energies(self, _product(axes, np)).reshape([len(axis) for axis in axes]) / temperature
         weight = np.exp(exponent - exponent.max())
         every_other = weight[(slice(None, None, 2),) * weight.ndim].sum() * 2**weight.ndim
         if abs(every_other / weight.sum() - 1) > COARSE:
-            raise ValueError(
-                f"the density is narrower than the grid of its quadrature at temperature {temperature:g}: its wells are "
-                "too steep for the temperature; a Harmonic well describes them there"
-            )
+            raise ValueError(TOO_NARROW.format(temperature))
         return axes, exponent
 
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -70,13 +83,11 @@ class Boxed(Sized):
 
     def marginal(self, temperature: float, like: Any, coordinate: int, x: np.ndarray) -> np.ndarray:
         axes, exponent = self._grid(temperature)
-        log_z = np.log(np.exp(exponent - exponent.max()).sum()) + exponent.max()
-        steps = [axis[1] - axis[0] for axis in axes]
-        axes[coordinate], steps[coordinate] = x, 1.0
+        top, step = exponent.max(), axes[coordinate][1] - axes[coordinate][0]
+        axes[coordinate] = x
         u = energies(self, _product(axes, np)).reshape([len(axis) for axis in axes]) / temperature
-        volume = np.prod(steps) / np.prod([axis[1] - axis[0] for axis in self._axes(temperature, np)])
-        density = np.exp(-u - log_z) * volume
-        return density.sum(axis=tuple(c for c in range(len(axes)) if c != coordinate))
+        others = tuple(c for c in range(len(axes)) if c != coordinate)
+        return np.exp(-u - top).sum(axis=others) / (np.exp(exponent - top).sum() * step)
 
     def draw(self, temperature: float, like: Any, key: Any, n: int) -> Any:
         """By rejection from a histogram that bounds the density from above.

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.equilibrium import NotKnown
-from ..engine.pytree import number, pytree, ravel
-from .cubature import NEGLIGIBLE, Boxed, normal_density
+from ..engine.pytree import pytree, ravel
+from .cubature import NEGLIGIBLE, NODES, Boxed, normal_density
 from .draws import Source, rejection
 from .sized import as_particles, concrete
 
@@ -35,9 +35,10 @@ class GaussianMixture(Boxed):
     coordinates and raise `NotKnown` above; as do draws so cold that the product has more than 200,000 terms.
     """
 
-    means: Any = number()
-    scales: Any = number("positive")
-    weights: Any = number("positive")
+    # no `number` fields, whose arrays must be shaped like a position
+    means: Any
+    scales: Any
+    weights: Any
 
     def __post_init__(self) -> None:
         given = [("means", "", (1, 2)), ("scales", "positive", (1,)), ("weights", "positive", (1,))]
@@ -73,6 +74,14 @@ class GaussianMixture(Boxed):
         highest = xp.max(xp.log(self.weights / xp.sum(self.weights)) + norms)
         half = self.scales * xp.sqrt(2 * (NEGLIGIBLE * temperature + xp.maximum(norms - highest, 0.0)))
         return xp.min(self._centers(xp) - half[:, None], axis=0), xp.max(self._centers(xp) + half[:, None], axis=0)
+
+    def narrowest(self, temperature: float) -> float:
+        return np.min(self.scales) * np.sqrt(temperature)
+
+    def check_temperature(self, temperature: float, like: Any) -> None:
+        super().check_temperature(temperature, like)
+        if self.coordinates in NODES:
+            self.check_grid(temperature)
 
     def _envelope(self, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """Probabilities (c,), means (c, d) and variances (c,) of the mixture that bounds p^(1/T), and f."""

@@ -13,6 +13,7 @@ HEIGHT = np.array([-200.0, -100.0, -170.0, 15.0])
 XX, XY, YY = np.array([[-1.0, -1.0, -6.5, 0.7], [0.0, 0.0, 11.0, 0.6], [-10.0, -10.0, -6.5, 0.7]])
 X0, Y0 = np.array([[1.0, 0.0, -0.5, -1.0], [0.0, 0.5, 1.5, 1.0]])
 MINIMUM = -146.7
+STEEPEST = 4068.2  # curvature, there
 
 
 @pytree
@@ -26,7 +27,7 @@ class MuellerBrown(Boxed):
 
     log Z, moments, the marginals of x and y and averages are sums over 801² nodes; draws are exact by rejection. The
     box of the sums widens with the temperature: [-2.5, 2] × [-1.5, 3], often seen, misses 5e-5 of log Z at T = 20.
-    Raises ValueError where T is too low for the grid, below about 0.05. Müller and Brown (Theor. Chim. Acta 53, 1979).
+    Raises ValueError where T is too low for the grid, below about 0.2. Müller and Brown (Theor. Chim. Acta 53, 1979).
     """
 
     def __call__(self, position: Any) -> jax.Array:
@@ -48,3 +49,6 @@ class MuellerBrown(Boxed):
         half = xp.sqrt(xp.log(margin / HEIGHT[3]) / (XX[3] - XY[3] ** 2 / (4 * YY[3])))
         center = np.array([X0[3], Y0[3]])
         return center - half, center + half
+
+    def narrowest(self, temperature: float) -> float:
+        return np.sqrt(temperature / STEEPEST)

@@ -37,6 +37,9 @@ class Ring(Boxed):
         half = xp.sqrt(1 + xp.sqrt(NEGLIGIBLE * temperature / self.barrier)) * xp.ones(2)
         return -half, half
 
+    def narrowest(self, temperature: float) -> float:
+        return np.sqrt(temperature / (8 * self.barrier))  # across the valley
+
     def log_partition(self, temperature: Any, like: Any) -> jax.Array:
         b = self.barrier / temperature
         return jnp.log(np.pi / 2) + jnp.log(np.pi / b) / 2 + jnp.log1p(jax.scipy.special.erf(jnp.sqrt(b)))

@@ -1,7 +1,6 @@
 """Landscapes that have a number of coordinates of their own."""
 
 import abc
-import dataclasses
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from ..engine.equilibrium import Solvable
-from ..engine.pytree import check_number, size_of
+from ..engine.pytree import check_number, named_leaves, size_of
 
 
 class Sized(Solvable):
@@ -27,9 +26,9 @@ class Sized(Solvable):
         return jnp.zeros(self.coordinates)
 
     def check_temperature(self, temperature: float, like: Any) -> None:
-        for field in dataclasses.fields(self):  # arrays, which are not checked before they are used
-            if "rule" in field.metadata:
-                check_number(field.name, field.metadata["rule"], getattr(self, field.name))
+        for name, rule, value in named_leaves(self, lambda _: False):
+            if rule is not None:  # arrays were not checked before
+                check_number(name, rule, value)
         if size_of(like) != self.coordinates:
             raise ValueError(
                 f"{type(self).__name__} has {self.coordinates} coordinates here; got a position of {size_of(like)}"
@@ -48,8 +47,8 @@ def check_count(name: str, value: Any, least: int) -> None:
 
 
 def concrete(name: str, rule: str, value: Any, dimensions: tuple[int, ...]) -> Any:
-    """Nested lists as arrays, and concrete arrays checked for rule and number of axes; marks and tracers pass."""
-    if isinstance(value, list | tuple):
+    """Lists and integers as floating arrays, checked for rule and number of axes; marks and tracers pass."""
+    if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype.kind in "iu"):
         value = np.asarray(value, float)
     if isinstance(value, np.ndarray) or (isinstance(value, jax.Array) and not isinstance(value, Tracer)):
         check_number(name, rule, value)

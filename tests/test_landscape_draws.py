@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 from registry import FEATURES, TARGETS
 
-from heatbath import potentials
+from heatbath import engine, integrators, potentials
 from heatbath.engine.pytree import upcast
 from heatbath.potentials import cubature, draws
 
@@ -126,6 +126,14 @@ def test_a_draw_belongs_to_its_particle(name):
     again, other = (state.sample(jax.random.key(seed), 20) for seed in (3, 4))
     assert jax.tree.all(jax.tree.map(np.array_equal, again, few))
     assert not np.any(np.asarray(jax.tree.leaves(other)[-1]) == jax.tree.leaves(few)[-1])
+
+
+@pytest.mark.parametrize("name", ["mixture in space", "regression"])
+def test_arrays_that_are_not_shaped_like_a_position_enter_a_run(name):
+    landscape, temperature, _ = CASES[name]
+    bath = integrators.LeimkuhlerMatthews(step_size=1e-3, temperature=temperature)
+    run = engine.simulate(landscape, bath, landscape.equilibrium(temperature).sample(1, 8), steps=2, progress=False)
+    assert np.all(np.isfinite(run.positions)) and run.positions.shape == (8, landscape.coordinates)
 
 
 def test_particles_are_independent():

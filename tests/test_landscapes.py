@@ -385,6 +385,10 @@ BAD = {
                             "must be positive"),
     "coordinates": (lambda: potentials.Ring().equilibrium(1.0, jnp.zeros(3)), ValueError,
                     "has 2 coordinates.*position of 3"),
+    "too different": (lambda: potentials.GaussianMixture(means=np.zeros((2, 2)), scales=[1e-3, 1.0], weights=[0.5, 0.5])
+                      .equilibrium(1.0), ValueError, "narrower than the grid"),
+    "narrow ring": (lambda: potentials.Ring(barrier=1e6).equilibrium(1.0).density(0.5), ValueError,
+                    "narrower than the grid"),
     "too narrow": (lambda: potentials.MuellerBrown().equilibrium(0.02), ValueError, "narrower than the grid"),
     "valley": (lambda: potentials.Rosenbrock(b=-1.0), ValueError, "b must be positive; got -1"),
     "infinite": (lambda: potentials.Phi4Chain(r=-1.0, u=0.0).equilibrium(1.0), ValueError, "finite integral; got u = 0"),
