@@ -176,7 +176,7 @@ def test_wrong_populations_are_seen():
 
 @pytest.mark.parametrize("regime", ["overdamped", "underdamped"])
 def test_divergence_of_an_ornstein_uhlenbeck_process_in_time(regime):
-    """Ten times, within five errors of the closed form of continuous time: the step itself errs by a third of one at most."""
+    """Ten times, within five errors of the closed form of continuous time: the step errs by less than one."""
     if regime == "overdamped":
         exact, law = ou.overdamped(1.0, temperature=1.0), OVERDAMPED
         bath, steps, every = EulerMaruyama(step_size=0.005), 500, 50
