@@ -88,7 +88,7 @@ def _histogram(
     note = "one snapshot" if law is not None else "against the Gibbs state, bias of the step unknown"
     chi = Shape("chi_squared", Line(chi2, float(free), deviation, _score(p), note=note), p, law is not None)
     found = kl_from_counts(counts, gibbs)
-    bias = float(np.sum(expected * np.log(expected / gibbs)))
+    bias = max(float(np.sum(expected * np.log(expected / gibbs))), 0.0)  # rounded
     # 2n times the plug-in estimate is a noncentral χ², of 2n times what the scheme's law itself is away
     plug_in = 2 * n * found.value + np.sum(counts > 0) - 1
     p = float(1 - chndtr(max(plug_in, 0.0), free, 2 * n * bias))

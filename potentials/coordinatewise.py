@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..engine.equilibrium import NotKnown, Solvable
 from ..engine.noise import Stream, counter, key_words, stream_key, threefry, uniforms
-from ..engine.pytree import check_number, ravel, size_of
+from ..engine.pytree import check_number, ravel, size_of, upcast
 
 NODES = 4001  # of one coordinate
 PAIR_NODES = 401  # of each of two
@@ -59,6 +59,12 @@ class Coordinatewise(Solvable):
         return jnp.sum(self.one(ravel(position)))
 
     def check_temperature(self, temperature: float, like: Any) -> None:
+        self.check_fields()
+        with jax.enable_x64(True):
+            upcast(self).probabilities(temperature)
+
+    def check_fields(self) -> None:
+        """Raise ValueError for arrays, which are not checked before they are used, and for values of a coordinate each."""
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             if "rule" not in field.metadata:
                 continue

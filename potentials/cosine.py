@@ -32,16 +32,17 @@ class Cosine(Coordinatewise):
         return -np.pi, np.pi
 
     def check_temperature(self, temperature: float, like: Any) -> None:
-        super().check_temperature(temperature, like)
+        self.check_fields()
         if self.tilt != 0:
             raise ValueError(
                 f"tilt must be 0 for an equilibrium; got {float(self.tilt):g}: a tilted circle carries a current for ever. "
                 "steady_state(temperature) gives its density, velocity and diffusion"
             )
+        super().check_temperature(temperature, like)
 
     def steady_state(self, temperature: float, *, mobility: float = 1.0) -> SteadyState:
         """What overdamped motion, dx = -μ U' dt + √(2μT) dW, comes to in each coordinate: density, drift and spread."""
-        super().check_temperature(temperature, None)
+        self.check_fields()
         amplitude, force = float(self.amplitude), float(self.tilt)
         return steady_state(
             lambda x: -amplitude * np.cos(x),
