@@ -52,9 +52,9 @@ def heatbath(scheme: str, n: int, d: int, steps: int, dtype: Any = np.float32, m
 def run_engine(potential: Any, bath: Any, positions: Any, steps: int, measured: Any = ()) -> Call:
     run = prepare(potential, bath, positions, key=0, observables=measured)
     plan = Plan.of(run)
-    state, at = plan.pack(run.state), block.window(plan.program, 0, steps)
+    carry, at = plan.pack(run), plan.window(0, steps)
     return lambda: jax.block_until_ready(
-        block.run_block(plan.program, plan.shared, plan.particle, [], state, plan.keys, at)
+        block.run_block(plan.program, plan.shared, plan.particle, [], carry, plan.keys, at)
     )
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .block import Program, Window, evolve_tile
+from .block import Carry, Program, Window, evolve_tile
 from .configuration import STEP, configure
 from .layout import Layout, arrange, block_length
 from .noise import key_words, stream_keys
@@ -54,9 +54,11 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
         step=words(base),
         periods=tuple((words(base // c.period), base % c.period) for c in potential.chance),
         phases=(),
+        numbers=(),
     )
     scheduled = lambda i: [jnp.asarray(f(base + i), dtype) for _, _, f in config.schedules]  # noqa: E731
     keys = stream_keys(key_words(key))
     particle, inner = (jax.tree.map(lambda a: a[0], layout.pack(tree)) for tree in (config.particle, state))
-    inner, _, _ = evolve_tile(program, config.shared, particle, scheduled, inner, keys, at, jnp.int32(0))
+    carry = Carry(inner, ())
+    (inner, _), _, _ = evolve_tile(program, config.shared, particle, scheduled, carry, keys, at, jnp.int32(0))
     return layout.unpack(jax.tree.map(lambda a: a[None], inner))

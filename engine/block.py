@@ -63,6 +63,13 @@ class Program(NamedTuple):
         return jax.tree.map(lambda a, leaf: a.astype(leaf.dtype), tree, jax.tree.unflatten(treedef, leaves))
 
 
+class Carry(NamedTuple):
+    """What a block takes from the one before, packed."""
+
+    state: Any  # the integrator's
+    memories: tuple  # what each batch remembers of its particles; () for most. The particle axis is always last
+
+
 class Window(NamedTuple):
     """Which steps a block takes, relative to the last multiple of the noise block; integers of the host, traced."""
 
@@ -73,10 +80,11 @@ class Window(NamedTuple):
     step: Any  # 64-bit counter of the first step
     periods: tuple  # for each chance: 64-bit counter of the period, and steps since it began
     phases: tuple[Any, ...]  # for each batch: base step modulo `every`
+    numbers: tuple[Any, ...]  # for each batch: observations up to the base step, counted from 0 at the record's first
 
 
-def window(program: Program, start: int, count: int) -> Window:
-    """The window of the steps start … start + count - 1."""
+def window(program: Program, start: int, count: int, firsts: tuple[int, ...] = ()) -> Window:
+    """The window of the steps start … start + count - 1; firsts: the step of each batch's first observation."""
     base = start // program.layout.steps * program.layout.steps
     return Window(
         low=np.int32(start - base),
@@ -86,6 +94,10 @@ def window(program: Program, start: int, count: int) -> Window:
         step=counter(base),
         periods=tuple((counter(base // c.period), np.int32(base % c.period)) for c in program.chance),
         phases=tuple(np.int32(base % batch.every) for batch in program.batches),
+        numbers=tuple(
+            np.int32((base // batch.every) - first // batch.every)
+            for batch, first in zip(program.batches, firsts, strict=True)
+        ),
     )
 
 
@@ -211,8 +223,10 @@ def step_tile(program: Program, ingredients: tuple, state: Any, noise: tuple, id
     return jax.vmap(one, in_axes=(axis, axis, per_kind, per_particle), out_axes=axis)(particle, state, drawn, draws)
 
 
-def observe_tile(program: Program, batch: Batch, ingredients: tuple, state: Any, valid: jax.Array) -> Any:
-    """A batch's row for a tile: its sums, groups last, or its particles' values."""
+def observe_tile(
+    program: Program, batch: Batch, ingredients: tuple, state: Any, memory: Any, valid: jax.Array, number: Any
+) -> tuple[Any, Any]:
+    """A batch's row for a tile, its sums, groups last, or its particles' values; and what it remembers from now on."""
     shared, particle, step = ingredients
     layout = program.layout
 
@@ -222,9 +236,9 @@ def observe_tile(program: Program, batch: Batch, ingredients: tuple, state: Any,
 
     values = join_parts(jax.vmap(one, in_axes=layout.axis, out_axes=-1)(particle, state))
     if batch.particles:
-        return values
+        return values, memory
     first = observables_of(program, shared)[batch.members[0]]
-    return first.reduce(layout.grouped(values), layout.grouped(valid))
+    return first.follow(values, memory, layout.grouped(valid), number, layout.grouped)
 
 
 def join_parts(parts: tuple[jax.Array, ...]) -> jax.Array:
@@ -242,12 +256,17 @@ def join_parts(parts: tuple[jax.Array, ...]) -> jax.Array:
     return lax.optimization_barrier(joined)
 
 
-def row_shapes(program: Program, ingredients: tuple, state: Any) -> list:
+def row_shapes(program: Program, ingredients: tuple, state: Any, memories: tuple) -> list:
     """The shapes of each batch's row for a tile."""
     valid = jax.ShapeDtypeStruct((program.layout.tile,), jnp.bool_)
     return [
-        jax.eval_shape(lambda s, v, b=batch: observe_tile(program, b, ingredients, s, v), state, valid)
-        for batch in program.batches
+        jax.eval_shape(
+            lambda s, m, v, b=batch: observe_tile(program, b, ingredients, s, m, v, np.int32(0))[0],
+            state,
+            memory,
+            valid,
+        )
+        for batch, memory in zip(program.batches, memories, strict=True)
     ]
 
 
@@ -258,9 +277,9 @@ def observables_of(program: Program, shared: list) -> tuple[Observable, ...]:
 
 
 def evolve_tile(
-    program: Program, shared: list, particle: list, scheduled: Callable, state: Any, keys: dict, at: Window, tile: Any
-) -> tuple[Any, tuple, jax.Array]:
-    """A tile through the window: its state, rows of each batch, and which particles are not finite.
+    program: Program, shared: list, particle: list, scheduled: Callable, carry: Carry, keys: dict, at: Window, tile: Any
+) -> tuple[Carry, tuple, jax.Array]:
+    """A tile through the window: what it carries on, rows of each batch, and which particles are not finite.
 
     scheduled: from a step, counted like `at.low`, to the values of all schedules at that step.
     """
@@ -268,7 +287,7 @@ def evolve_tile(
     ids, valid, _ = layout.identify(tile)
     whole = long_row(program, ids)
     ingredients = lambda i: (shared, particle, scheduled(i))  # noqa: E731
-    shapes = row_shapes(program, ingredients(at.low), state)
+    shapes = row_shapes(program, ingredients(at.low), *carry)
     empty = lambda batch: lambda s: jnp.zeros((batch.capacity, *s.shape), s.dtype)  # noqa: E731
     rows = [jax.tree.map(empty(batch), shape) for batch, shape in zip(program.batches, shapes, strict=True)]
 
@@ -276,51 +295,59 @@ def evolve_tile(
         return lax.fori_loop(i, stop, lambda i, s: step_tile(program, ingredients(i), s, noise, ids, i, j), state)
 
     def segment(carry: tuple, noise: tuple, j: Any, high: Any) -> tuple:
-        i, state, rows = carry
-        pairs = list(zip(program.batches, at.phases, strict=True))
-        due = [i + batch.every - remainder(phase + i, batch.every) for batch, phase in pairs]
+        i, (state, memories), rows = carry
+        due = [
+            i + batch.every - remainder(phase + i, batch.every)
+            for batch, phase in zip(program.batches, at.phases, strict=True)
+        ]
         stop = functools.reduce(jnp.minimum, due, high)
         state = step_until(stop, i, state, noise, j)
-        written = []
-        for old, (batch, phase) in zip(rows, pairs, strict=True):
-            row = quotient(phase + stop, batch.every) - quotient(phase + at.low, batch.every) - 1
+        written, kept = [], []
+        for old, memory, batch, phase, number in zip(
+            rows, memories, program.batches, at.phases, at.numbers, strict=True
+        ):
+            count = quotient(phase + stop, batch.every)
+            row = count - quotient(phase + at.low, batch.every) - 1
 
-            def put(_: Any, old: Any, batch: Batch = batch, row: Any = row) -> Any:
-                new = observe_tile(program, batch, ingredients(stop - 1), state, valid)
-                return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, row, 0), old, new)
+            def put(_: Any, old: Any, batch: Batch = batch, row: Any = row, number: Any = number + count) -> Any:
+                rows, memory = old
+                new, memory = observe_tile(program, batch, ingredients(stop - 1), state, memory, valid, number)
+                return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, row, 0), rows, new), memory
 
             # a loop of no or one turn: unlike a conditional it updates the rows in place
             now = (remainder(phase + stop, batch.every) == 0).astype(jnp.int32)
-            written.append(lax.fori_loop(0, now, put, old))
-        return stop, state, tuple(written)
+            old, memory = lax.fori_loop(0, now, put, (old, memory))
+            written.append(old)
+            kept.append(memory)
+        return stop, Carry(state, tuple(kept)), tuple(written)
 
     def block(j: Any, carry: tuple) -> tuple:
-        state, rows = carry
+        carried, rows = carry
         noise = draw(program, keys, at, j, ids, whole)
         low, high = jnp.maximum(at.low, j * layout.steps), jnp.minimum(at.high, (j + 1) * layout.steps)
         if not rows:
-            return step_until(high, low, state, noise, j), rows
-        carry = (low, state, rows)
+            return carried._replace(state=step_until(high, low, carried.state, noise, j)), rows
+        carry = (low, carried, rows)
         return lax.while_loop(lambda c: c[0] < high, lambda c: segment(c, noise, j, high), carry)[1:]
 
     last = quotient(at.high + layout.steps - 1, layout.steps)
-    state, rows = lax.fori_loop(quotient(at.low, layout.steps), last, block, (state, tuple(rows)))
+    carry, rows = lax.fori_loop(quotient(at.low, layout.steps), last, block, (carry, tuple(rows)))
     axes = lambda a: tuple(range(a.ndim - 1)) if layout.last else tuple(range(1, a.ndim))  # noqa: E731
     finite = [
         jnp.all(jnp.isfinite(leaf), axis=axes(leaf))
-        for leaf in jax.tree.leaves(state)
+        for leaf in jax.tree.leaves(carry.state)
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
     broken = ~functools.reduce(jnp.logical_and, finite, valid | True) & valid
-    return state, rows, broken
+    return carry, rows, broken
 
 
 def run_block(
-    program: Program, shared: list, particle: tuple, scheduled: list, state: tuple, keys: dict, at: Window
+    program: Program, shared: list, particle: tuple, scheduled: list, carry: tuple, keys: dict, at: Window
 ) -> tuple[tuple, tuple, tuple]:
     """All tiles through the window, on all devices at once.
 
-    particle, state: packed, a part for each device. Returns the states; for each batch its rows, with a leading axis of
+    particle, carry: packed, a part for each device. Returns the carries; for each batch its rows, with a leading axis of
     tiles, or of 1 where the tiles of one population were merged; and which particles are not finite; each a tuple of
     parts. Devices share nothing, so each runs the same program on its own tiles: compiled together by `shard_map` it
     would be fused differently, and round differently, than on one device.
@@ -330,7 +357,7 @@ def run_block(
     tiles = np.arange(layout.tiles).reshape(layout.devices, -1)
     parts = [
         compiled(program, shared, mine, scheduled, part, keys, at, indices)
-        for mine, part, indices in zip(particle, state, tiles, strict=True)
+        for mine, part, indices in zip(particle, carry, tiles, strict=True)
     ]
     return tuple(zip(*parts, strict=True))  # pyright: ignore[reportReturnType]
 
@@ -342,23 +369,23 @@ def _compiled(elementwise: bool) -> Any:
 
 
 def _run_tiles(
-    program: Program, shared: list, particle: list, scheduled: list, state: Any, keys: dict, at: Window, indices: Any
-) -> tuple[Any, tuple, jax.Array]:
+    program: Program, shared: list, particle: list, scheduled: list, carry: Carry, keys: dict, at: Window, indices: Any
+) -> tuple[Carry, tuple, jax.Array]:
     """The tiles of one device, one after the other."""
     schedules = lambda i: [values[i - at.low] for values in scheduled]  # noqa: E731
 
     def tile(_: None, inputs: tuple) -> tuple:
-        particle, state, index = inputs
-        return None, evolve_tile(program, shared, particle, schedules, state, keys, at, index)
+        particle, carry, index = inputs
+        return None, evolve_tile(program, shared, particle, schedules, carry, keys, at, index)
 
-    state, rows, broken = lax.scan(tile, None, (particle, state, indices))[1]
+    carry, rows, broken = lax.scan(tile, None, (particle, carry, indices))[1]
     if not program.layout.ladder:  # all tiles are of one population
         observables = observables_of(program, shared)
         rows = tuple(
             row if batch.particles else fold_tiles(observables[batch.members[0]], row)
             for batch, row in zip(program.batches, rows, strict=True)
         )
-    return state, rows, broken
+    return carry, rows, broken
 
 
 def fold_tiles(observable: Observable, rows: Any) -> Any:

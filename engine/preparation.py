@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .block import Batch, Program
+from .block import Batch, Carry, Program, Window, window
 from .checks import check_energy, check_integrator, check_positions, check_step
 from .configuration import SHARED, STEP, Configuration, Recipe, configure, evaluate, evaluate_first
 from .layout import choose
@@ -78,10 +78,11 @@ def _begin(
     check_step(kernel, state, _abstract_step(integrator, kernel, realised, position, state))
     if observables is None:
         observables = standard(potential, integrator, position)
-    records, settings = _records(observables, realised, kernel, state, n, step, ladder)
+    lead = (config.rungs, n) if config.rungs is not None else (n,)
+    measured = _measure(observables, realised, kernel, state, lead, step, _plain_step(integrator))
     return Run(
         potential=potential, integrator=integrator, measured=observables, key=key, ladder=ladder, step=step, leg=leg,
-        leg_step=step, leg_time=time, records=records, settings=settings,
+        leg_step=step, leg_time=time, **measured,
         state=_initialise(config, positions, n, _leg_key(key, leg), scheduled, ladder),
     )  # fmt: skip
 
@@ -164,19 +165,30 @@ def _change(run: Run, integrator: Integrator) -> Run:
 
 def _observe(run: Run, observables: Any) -> Run:
     """The run with new observables that begin at its step."""
-    bare = Plan.of(dataclasses.replace(run, measured=(), records=(), settings=()))
+    bare = Plan.of(dataclasses.replace(run, measured=(), records=(), settings=(), memories=()))
     potential, integrator, _ = bare.first()
     drop = 2 if run.ladder else 1
     state = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[drop:], a.dtype), run.state)
-    records, settings = _records(observables, potential, integrator, state, run.particles, run.step, run.ladder)
-    return dataclasses.replace(run, measured=observables, records=records, settings=settings)
+    lead = (run.rungs, run.particles) if run.rungs is not None else (run.particles,)
+    measured = _measure(observables, potential, integrator, state, lead, run.step, _plain_step(run.integrator))
+    return dataclasses.replace(run, measured=observables, **measured)
 
 
-def _records(
-    observables: Any, potential: Potential, integrator: Integrator, state: Any, particles: int, step: int, ladder: bool
-) -> tuple[tuple[Record, ...], tuple[Setting, ...]]:
-    """Empty records for a tree of observables from a step on; everything is checked on the shapes of one state."""
-    records, settings = [], []
+def _plain_step(integrator: Integrator) -> float | None:
+    """The step size, if it is one number."""
+    h = integrator.step_size
+    return None if h is None or callable(h) or is_mark(h) or np.ndim(h) else float(h)
+
+
+def _measure(
+    observables: Any, potential: Potential, integrator: Integrator, state: Any, lead: tuple[int, ...], step: int,
+    step_size: float | None,
+) -> dict[str, tuple]:  # fmt: skip
+    """Empty records and memories for a tree of observables from a step on, and what their results must know of the run.
+
+    Everything is checked on the shapes of one state; lead: the leading axes of a population.
+    """
+    records, settings, memories = [], [], []
     independent = not any(chance.shared for chance in potential.chance)
     for observable in jax.tree.leaves(observables, is_leaf=is_observable):
         if not isinstance(observable, Observable):
@@ -188,12 +200,14 @@ def _records(
         if any(is_mark(leaf) for _, _, leaf in named_leaves(observable, is_mark)):
             raise TypeError(f"observables take plain numbers: no each, sweep or schedule; got {observable!r}")
         measure = observable.measure.measure if isinstance(observable.measure, Observable) else observable.measure
-        measure.check(potential, integrator, state)
+        observable.check(potential, integrator, state)
         value = jax.eval_shape(measure, potential, integrator, state)
         first = ((step + observable.burn_in) // observable.every + 1) * observable.every
         records.append(Record(first=first, every=observable.every, merge=observable.merge, keep=observable.keeps_time))
-        settings.append(Setting(particles, independent, ladder, _restorer(value), step))
-    return tuple(records), tuple(settings)
+        settings.append(Setting(lead[-1], independent, len(lead) == 2, _restorer(value), step, step_size))
+        memory = observable.memory(observable.shape(potential, integrator, state))
+        memories.append(jax.tree.map(lambda a: np.zeros((*lead, *a.shape), a.dtype), memory))
+    return {"records": tuple(records), "settings": tuple(settings), "memories": tuple(memories)}
 
 
 def _restorer(value: Any) -> Any:
@@ -219,6 +233,7 @@ class Plan(NamedTuple):
     keys: dict  # of the streams
     room: int  # steps that a block may take
     parts: tuple[tuple[int, int, int], ...]  # of each observable: its batch, and its components there
+    firsts: tuple[int, ...]  # of each batch: the step of its first observation
     label: str
 
     @classmethod
@@ -245,7 +260,8 @@ class Plan(NamedTuple):
         plan = cls(
             program=program, shared=config.shared, particle=layout.spread(layout.pack(config.particle)),
             schedules=config.schedules,
-            keys=stream_keys(_leg_key(run.key, run.leg)), parts=(), room=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
+            keys=stream_keys(_leg_key(run.key, run.leg)), parts=(), firsts=(),
+            room=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
             label=f"{scheme} · {layout.particles * layout.rungs:,} particles",
         )  # fmt: skip
         return plan._with_batches(run) if observables else plan
@@ -254,29 +270,31 @@ class Plan(NamedTuple):
         """Sort the observables into batches with room for as many rows as `ROW_BYTES` allow."""
         state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
         potential, integrator, observables = self.first()
-        parts_of = [jax.eval_shape(o.values, potential, integrator, state) for o in observables]
-        sizes = [sum(part.size for part in each) for each in parts_of]
+        sizes = [o.shape(potential, integrator, state) for o in observables]
         keys = [(o.every, o.alike if o.alike is not None else i) for i, o in enumerate(observables)]
         layout, batches, parts, room = self.program.layout, [], {}, self.room
         for number, key in enumerate(dict.fromkeys(keys)):
             members = tuple(i for i, k in enumerate(keys) if k == key)
-            ends = np.cumsum([sizes[i] for i in members])
-            parts |= {i: (number, int(end - sizes[i]), int(end)) for i, end in zip(members, ends, strict=True)}
-            first = observables[members[0]]
-            if first.keeps_particles:
-                size = int(ends[-1]) * layout.tile
-            else:
-                shape = (int(ends[-1]), 1, 1, layout.groups)
-                values, valid = (
-                    jax.ShapeDtypeStruct(*a) for a in ((shape, parts_of[0][0].dtype), (shape[1:], jnp.bool_))
-                )
-                sums = jax.eval_shape(first.reduce, values, valid)
-                size = sum(leaf.size for leaf in jax.tree.leaves(sums)) * layout.rungs_in_tile
-            capacity = int(np.clip(ROW_BYTES // (4 * size * layout.tiles), 1, MOST_ROWS))
+            ends = np.cumsum([sizes[i].size for i in members])
+            parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
+            first, size, room_for_rows = observables[members[0]], int(ends[-1]) * layout.tile, ROW_BYTES
+            if not first.keeps_particles:
+                values = jax.ShapeDtypeStruct((int(ends[-1]), layout.tile), sizes[0].dtype)
+                memory = first.memory(sizes[members[0]])
+                memory = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype), memory)
+                valid = layout.grouped(np.ones(layout.tile, bool))
+                follow = lambda v, m, o=first, ok=valid: o.follow(v, m, ok, np.int32(0), layout.grouped)[0]  # noqa: E731
+                size = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(follow, values, memory)))
+                # a memory is copied at every block, so its rows may take half as much
+                room_for_rows = max(ROW_BYTES, 2 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory)))
+            capacity = int(np.clip(room_for_rows // (4 * size * layout.tiles), 1, MOST_ROWS))
             batches.append(Batch(members, first.every, capacity, first.keeps_particles))
             room = min(room, capacity * first.every)
         program = self.program._replace(batches=tuple(batches))
-        return self._replace(program=program, room=room, parts=tuple(parts[i] for i in range(len(observables))))
+        return self._replace(
+            program=program, room=room, parts=tuple(parts[i] for i in range(len(observables))),
+            firsts=tuple(run.records[batch.members[0]].first for batch in batches),
+        )  # fmt: skip
 
     @property
     def large(self) -> bool:
@@ -291,13 +309,22 @@ class Plan(NamedTuple):
             self.shared, particle, [v[0] for v in evaluate(self.schedules, 0, 1, 1, dtype)]
         )
 
-    def pack(self, state: Any) -> tuple:
-        """A public state in the layout of the blocks, a part for each device."""
-        return self.program.layout.spread(self.program.layout.pack(state))
+    def pack(self, run: Run) -> tuple:
+        """What a run carries in the layout of the blocks, a part for each device."""
+        layout = self.program.layout
+        memories = tuple(run.memories[batch.members[0]] for batch in self.program.batches)
+        return layout.spread(Carry(layout.pack(run.state), layout._replace(last=True).pack(memories)))
 
-    def unpack(self, state: tuple) -> Any:
-        """A state of the blocks as the public one."""
-        return self.program.layout.unpack(self.program.layout.gather(state))
+    def unpack(self, carry: tuple) -> dict[str, Any]:
+        """The inverse of `pack`: the fields of the run."""
+        layout = self.program.layout
+        state, memories = layout.gather(carry)
+        memories = jax.tree.map(np.asarray, layout._replace(last=True).unpack(memories))
+        return {"state": layout.unpack(state), "memories": tuple(memories[number] for number, _, _ in self.parts)}
+
+    def window(self, start: int, count: int) -> Window:
+        """The window of a block."""
+        return window(self.program, start, count, self.firsts)
 
     def scheduled(self, start: int, count: int) -> list:
         """The values of all schedules for the steps of a block."""

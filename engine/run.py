@@ -12,7 +12,7 @@ from .configuration import evaluate
 from .observables import Average, Observable
 from .observables.observable import is_observable
 from .observables.record import Record
-from .observables.statistics import Setting
+from .observables.statistics import Result, Setting
 from .protocols import Integrator, Potential
 
 
@@ -35,6 +35,7 @@ class Run:
     leg_time: Any = 0.0
     records: tuple[Record, ...] = ()
     settings: tuple[Setting, ...] = ()
+    memories: tuple[Any, ...] = ()  # what each observable remembers of every particle, leading axes as the state's
     ladder: bool = False
 
     @property
@@ -106,8 +107,9 @@ class Run:
         for (name, result), setting in zip(self.named_results(), self.settings, strict=True):
             if result is None and self.step > setting.since:
                 found.append(f"{name}: nothing measured yet: its burn-in, or `every`, is longer than the run")
-            if isinstance(result, Average):
+            if isinstance(result, Result):
                 found += [f"{name}: {flag}" for flag in result.flags]
+            if isinstance(result, Average):
                 if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result.mean)):
                     found.append(f"{name}: the average is not finite although all particles are")
         return tuple(found)

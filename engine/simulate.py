@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .block import run_block, window
+from .block import run_block
 from .checks import Interrupted, check_steps
 from .diagnosis import diagnose
 from .hardware import trim_memory
@@ -56,28 +56,28 @@ def simulate(
         run = prepare(potential, integrator, positions, key=0 if key is None else key, observables=observables)
     del positions  # a million particles need no second copy
     plan = Plan.of(run)
-    state, step, records = plan.pack(run.state), run.step, run.records
-    run = dataclasses.replace(run, state=None)
+    carry, step, records = plan.pack(run), run.step, run.records
+    run = dataclasses.replace(run, state=None, memories=())
     if plan.large:
         trim_memory()
     first, end, pace = run.step, run.step + steps, 16
-    finished = lambda: dataclasses.replace(run, state=plan.unpack(state), step=step, records=records)  # noqa: E731
+    finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=records)  # noqa: E731
     with Progress(total=steps, label=plan.label, enabled=progress) as bar:
         while step < end:
             count = min(pace, plan.room, end - step)
             began = time.monotonic()
             try:
                 scheduled = plan.scheduled(step, count)
-                at = window(plan.program, step, count)
-                new, rows, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, state, plan.keys, at)
+                at = plan.window(step, count)
+                new, rows, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, carry, plan.keys, at)
                 if any(np.asarray(part).any() for part in broken):  # waits for the block
-                    raise diagnose(plan, run, state, step, count)
+                    raise diagnose(plan, run, carry, step, count)
                 measured = plan.collect(run, records, step, count, rows)
             except KeyboardInterrupt:
                 raise Interrupted(finished(), end) from None
             if step == first and plan.large:
                 trim_memory()
-            state, step, records = new, step + count, measured  # together: an interruption leaves nothing half done
+            carry, step, records = new, step + count, measured  # together: an interruption leaves nothing half done
             bar.advance(count)
             taken = time.monotonic() - began
             pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))

@@ -54,6 +54,9 @@ def save(run: Run, path: Any) -> None:
     arrays["key"], arrays["leg_time"] = np.asarray(run.key), np.asarray(run.leg_time)
     for i, leaf in enumerate(jax.tree.leaves(run.state)):
         arrays[f"state.{i}"] = np.asarray(leaf)
+    for m, memory in enumerate(run.memories):
+        for i, leaf in enumerate(jax.tree.leaves(memory)):
+            arrays[f"memory.{m}.{i}"] = np.asarray(leaf)
     for r, record in enumerate(run.records):
         for name, tree in [("blocks", record.blocks), *((f"pending{k}", row) for k, row in enumerate(record.pending))]:
             for i, leaf in enumerate(jax.tree.leaves(tree)):
@@ -116,12 +119,18 @@ def load(
         _restore(record, saved, arrays, r, observable.sums)
         for r, (record, saved, observable) in enumerate(zip(blank.records, header["records"], names, strict=True))
     )
+    memories = tuple(
+        jax.tree.unflatten(
+            jax.tree.structure(memory), [arrays[f"memory.{m}.{i}"] for i in range(len(jax.tree.leaves(memory)))]
+        )
+        for m, memory in enumerate(blank.memories)
+    )
     time = arrays["leg_time"]
     return Run(
         potential=blank.potential, integrator=blank.integrator, measured=blank.measured, key=arrays["key"],
         state=jax.tree.unflatten(treedef, stored), step=header["step"], leg=header["leg"], leg_step=header["leg_step"],
         leg_time=float(time) if time.ndim == 0 else time, records=records, settings=blank.settings,
-        ladder=header["ladder"],
+        memories=memories, ladder=header["ladder"],
     )  # fmt: skip
 
 

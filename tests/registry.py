@@ -74,6 +74,8 @@ POTENTIALS = [
 ]
 
 OBSERVABLES = [
+    Case("Autocorrelation", lambda: observables.Autocorrelation(observables.position, every=3)),
+    Case("MeanSquaredDisplacement", lambda: observables.MeanSquaredDisplacement(every=3)),
     Case("Mean", lambda: observables.Mean(observables.position, every=3)),
     Case("Histogram", lambda: observables.Histogram(observables.position, bins=20, low=-3.0, high=3.0, every=5)),
     Case("Series", lambda: observables.Series(observables.position, every=4)),

@@ -1,5 +1,10 @@
 """Observables: measurements on a particle, and reducers over particles and time."""
 
+from .autocorrelation import Autocorrelation as Autocorrelation
+from .autocorrelation import Correlation as Correlation
+from .autocorrelation import green_kubo as green_kubo
+from .displacement import Displacement as Displacement
+from .displacement import MeanSquaredDisplacement as MeanSquaredDisplacement
 from .histogram import Density as Density
 from .histogram import Histogram as Histogram
 from .mean import Average as Average

@@ -11,7 +11,7 @@ import numpy as np
 from ..pytree import pytree, static
 from .observable import Observable
 from .record import Record
-from .statistics import Estimate, Moments, Setting, as_units, jackknife, merge_moments, normal_score, pool
+from .statistics import Estimate, Moments, Result, Setting, as_units, jackknife, merge_moments, normal_score, pool
 
 FALSE_ALARM = 1e-6  # of a flag, for all components of one average together
 FEWEST_SAMPLES = 5.0  # independent samples a particle, below which it is called trapped
@@ -29,7 +29,7 @@ class History(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Average:
+class Average(Result):
     """What `Mean` measured; arrays are shaped like the measured value, with a leading axis of rungs in a ladder.
 
     error: standard error of the mean. variance: of the value over particles and time, and its error; None for ratios.

@@ -1,7 +1,7 @@
 """An observable is a measurement and a reducer: sums over particles in groups on the device, over time on the host."""
 
 import abc
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -32,6 +32,11 @@ class Observable(abc.ABC):
         leaves = map(jnp.asarray, jax.tree.leaves(self.measure(potential, integrator, state)))
         return tuple(leaf.ravel().astype(jnp.result_type(float, leaf.dtype)) for leaf in leaves)
 
+    def shape(self, potential: Potential, integrator: Integrator, state: Any) -> jax.ShapeDtypeStruct:
+        """The shape (k,) and dtype of one particle's components, side by side."""
+        parts = jax.eval_shape(self.values, potential, integrator, state)
+        return jax.ShapeDtypeStruct((sum(part.size for part in parts),), jnp.result_type(*parts))
+
     @property
     def alike(self) -> Hashable:
         """Observables of equal value here may be reduced as one, their components joined; None keeps this one apart."""
@@ -42,9 +47,31 @@ class Observable(abc.ABC):
         del start, stop
         return sums
 
-    @abc.abstractmethod
+    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
+        """Raise or warn, before anything compiles, where it has no meaning."""
+        measure = self.measure.measure if isinstance(self.measure, Observable) else self.measure
+        measure.check(potential, integrator, state)
+
+    def memory(self, value: jax.ShapeDtypeStruct) -> Any:
+        """What is remembered of a particle from one observation to the next: the shapes of a tree; nothing by default.
+
+        value: the shape of `values`. It begins as zeros, and is carried, cut, saved and loaded like the state.
+        """
+        del value
+        return ()
+
+    def follow(self, values: jax.Array, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
+        """The sums of one observation of a tile, and its memory afterwards.
+
+        values (k, tile); memory: leaves (..., tile). group: (..., tile) -> (..., rung, member, group); valid is grouped.
+        number: of the observation, counted from 0; negative before the burn-in is over.
+        """
+        del number
+        return self.reduce(group(values), valid), memory
+
     def reduce(self, values: jax.Array, valid: jax.Array) -> Any:
         """Sums over members: values (k, rung, member, group), valid (rung, member, group) -> (component, rung, group)."""
+        raise NotImplementedError(f"{type(self).__name__} must offer reduce, or follow")
 
     @abc.abstractmethod
     def merge(self, a: Any, b: Any) -> Any:

@@ -16,6 +16,12 @@ FEWEST_PARTICLES = 16  # below, time tells more about the error than particles d
 TIME_UNITS = 32  # blocks of time become at most so many units, long against the relaxation
 
 
+class Result:
+    """Base of what an observable returns to the user."""
+
+    flags: tuple[str, ...]  # what no error bar sees
+
+
 class Setting(NamedTuple):
     """What a result must know of its run."""
 
@@ -24,6 +30,7 @@ class Setting(NamedTuple):
     ladder: bool
     restore: Callable[[np.ndarray], Any]  # a measured value from its ravelled components (..., k)
     since: int = 0  # the step at which it began to be measured
+    step_size: float | None = None  # the time of a step, if it is one number
 
     @property
     def unit(self) -> str:
