@@ -175,6 +175,7 @@ class Integrator(abc.ABC):
     has_momentum: bool = False  # whether `momentum` and `kinetic_energy` are defined
     step_size: Any = None  # h, a time; None for an optimiser, whose steps are its own
     temperature: Any = None  # of the bath
+    mobility: Any = None  # μ; None where the dynamics is not overdamped Langevin
 
     @abc.abstractmethod
     def init(self, potential: Potential, position: Tree, noise: Noise) -> Any:

@@ -79,5 +79,9 @@ OBSERVABLES = [
     Case("Mean", lambda: observables.Mean(observables.position, every=3)),
     Case("Histogram", lambda: observables.Histogram(observables.position, bins=20, low=-3.0, high=3.0, every=5)),
     Case("Series", lambda: observables.Series(observables.position, every=4)),
+    Case("FirstPassage", lambda: observables.FirstPassage(lambda x: x.ravel()[0], level=0.0)),
+    Case("Histogram2D", lambda: observables.Histogram2D(lambda x: x.ravel()[:2], bins=(8, 9), low=-3.0, high=3.0)),
+    Case("Quantiles", lambda: observables.Quantiles(observables.position, low=-3.0, high=3.0)),
+    Case("Shape", lambda: observables.Shape(observables.position, every=3)),
     Case("Series of a Mean", lambda: observables.Series(observables.Mean(observables.potential_energy), every=2)),
 ]

@@ -12,7 +12,19 @@ from test_observables import jackknife
 from heatbath import engine, potentials
 from heatbath.engine import observables
 from heatbath.engine.linear import linear_map
-from heatbath.engine.observables import Autocorrelation, MeanSquaredDisplacement, Series
+from heatbath.engine.observables import (
+    Autocorrelation,
+    FirstPassage,
+    Histogram,
+    Histogram2D,
+    Mean,
+    MeanSquaredDisplacement,
+    Quantiles,
+    Series,
+    Shape,
+    nested_r_hat,
+    split_r_hat,
+)
 from heatbath.engine.observables.record import length
 from heatbath.engine.observables.statistics import normal_score
 from heatbath.integrators import BAOAB, EulerMaruyama
@@ -165,6 +177,10 @@ def test_lags_against_numpy(n):
 # bits and storage ------------------------------------------------------------------------------------------------------
 
 ALL = {
+    "passage": FirstPassage(lambda x: x[0], level=0.6),
+    "pairs": Histogram2D(lambda x: x, bins=(4, 5), low=-2.0, high=2.0, every=5),
+    "quantiles": Quantiles(observables.position, low=-2.0, high=2.0, bins=64),
+    "shape": Shape(observables.position, every=2, burn_in=5),
     "c": Autocorrelation(observables.position, every=2, burn_in=9, levels=3, points=4),
     "far": MeanSquaredDisplacement(every=3, levels=3, points=4),
 }
@@ -215,9 +231,258 @@ def plain_tree(found):
 
 
 def test_memory_does_not_grow():
-    run = engine.simulate(WELL, BATH, start(100, 1, 0.3), steps=500, key=3, observables=ALL)
+    run = engine.simulate(WELL, BATH, start(100, 2, 0.3), steps=500, key=3, observables=ALL)
     sizes = lambda run: [leaf.shape for leaf in jax.tree.leaves(run.memories)]  # noqa: E731
     before = sizes(run)
-    assert before == [(100, 8, 1), (100, 8, 1)]
+    assert sorted(before) == [(100, 1), (100, 8, 2), (100, 8, 2)]
     run = engine.simulate(run, steps=2500)
     assert sizes(run) == before and all(length(record.blocks) < 128 for record in run.records)
+
+
+# first passage ---------------------------------------------------------------------------------------------------------
+
+
+def passage(level, steps, h=0.02, n=4000, **options):
+    bath = EulerMaruyama(step_size=h, temperature=1.0)
+    measured = FirstPassage(lambda x: x[0], level=level, **options)
+    return engine.simulate(SPRING, bath, jnp.full((n, 1), -1.0), steps=steps, key=4, observables=measured)
+
+
+def exact_passage(level, h, low=-6.0, points=400):
+    """Mean time in which Euler-Maruyama goes from -1 to `level` or above: (I - K)τ = h on Gauss-Legendre nodes."""
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    x, half = low + (nodes + 1) * (level - low) / 2, (level - low) / 2
+    density = lambda a: np.exp(-((x - a * (1 - 1.5 * h)) ** 2) / (4 * h)) / np.sqrt(4 * np.pi * h)  # noqa: E731
+    tau = np.linalg.solve(np.eye(points) - np.array([density(a) for a in x]) * weights * half, np.full(points, h))
+    return h + (density(-1.0) * weights * half) @ tau
+
+
+def test_first_passage_of_the_chain_and_of_the_diffusion():
+    """From -1 to 0.5 in a harmonic well: the chain's exact time, and with the level moved the diffusion's."""
+    from scipy import integrate, special
+
+    plain, moved = (passage(0.5, 3000, overshoot=overshoot).observables for overshoot in (False, True))
+    assert plain.crossed == 4000 and plain.waiting == 0 and not plain.flags
+    score, limit = worst(plain.mean, plain.error, exact_passage(0.5, 0.02), plain.dof)
+    assert score < limit
+    # dx = -1.5x dt + √2 dW: ∫ dy e^{0.75y²} ∫_{-∞}^y e^{-0.75z²} dz
+    root = np.sqrt(0.75)
+    inner = lambda y: np.exp(root**2 * y * y) * np.sqrt(np.pi) / 2 / root * special.erfc(-root * y)  # noqa: E731
+    diffusion = integrate.quad(inner, -1.0, 0.5)[0]
+    assert abs(plain.mean - diffusion) > 0.1 * diffusion  # what the docstring warns of
+    assert abs(moved.mean - diffusion) < 0.03 * diffusion + 5 * moved.error < 0.12 * diffusion
+
+
+@pytest.mark.parametrize("n", [6, 300])
+def test_first_passage_against_the_trajectory(n):
+    measured = {
+        "trajectory": Series(lambda x: x, every=1),
+        "up": FirstPassage(lambda x: x, level=0.9, burn_in=3),
+        "down": FirstPassage(lambda x: x[:1], level=-0.9, rising=False, every=2),
+    }
+    bath = EulerMaruyama(step_size=0.02, temperature=engine.sweep([0.3, 1.5]))
+    run = engine.simulate(WELL, bath, jnp.zeros((n, 2)), steps=60, key=n, observables=measured)
+    x = run.observables["trajectory"].values
+    for name, beyond, first, every in (
+        ("up", x >= np.float32(0.9), 3, 1),
+        ("down", x[..., :1] <= np.float32(-0.9), 1, 2),
+    ):
+        found, seen = run.observables[name], beyond[first::every]
+        ever = seen.any(axis=0)
+        looks = np.where(ever, seen.argmax(axis=0) + 1, len(seen))  # (rungs, n, k)
+        assert np.array_equal(found.crossed, ever.sum(axis=1)) and 0 < ever.mean() < 1
+        assert np.array_equal(found.waiting, n - ever.sum(axis=1)) and "have not crossed" in found.flags[0]
+        np.testing.assert_allclose(found.survival[-1], 1 - ever.mean(axis=1), atol=1e-12)
+        with np.errstate(divide="ignore"):
+            expected = 0.02 * every * looks.sum(axis=1) / ever.sum(axis=1)
+        np.testing.assert_allclose(found.mean, expected, rtol=1e-12)
+        np.testing.assert_allclose(found.rate, 1 / expected, rtol=1e-12)
+        late = run.results(after=40)[name]
+        assert np.array_equal(late.crossed, found.crossed) and len(late.steps) < len(found.steps)
+
+
+def test_the_rate_of_those_that_wait():
+    """Exponential times, cut off early: exposure over passages is still their mean."""
+    late = engine.simulate(
+        lambda x: 0.0 * x[0], EulerMaruyama(step_size=1.0, temperature=0.5), jnp.zeros((5000, 1)), steps=30, key=1,
+        observables=FirstPassage(Jump(), level=1.6449),
+    ).observables  # fmt: skip
+    assert late.waiting > 500
+    score, limit = worst(late.mean, late.error, 20.0, late.dof)
+    assert score < limit and worst(late.mean, late.error, 21.0 * 1.1, late.dof)[0] > limit
+
+
+@engine.pytree
+class Jump(observables.Measurement):
+    """A number that is a new standard normal at every step: passage over 1.6449 takes 20 steps on average."""
+
+    def __call__(self, potential, integrator, state):
+        x = jax.lax.bitcast_convert_type(state.position[0], jnp.uint32)
+        y = (x * np.uint32(2654435761)) ^ (x >> np.uint32(15))
+        y = (y * np.uint32(2246822519)) ^ (y >> np.uint32(13))
+        return jax.scipy.special.ndtri(((y >> np.uint32(8)).astype(jnp.float32) + 0.5) / 2**24)
+
+
+# distributions ---------------------------------------------------------------------------------------------------------
+
+DISTRIBUTIONS = {
+    "trajectory": Series(lambda x: x, every=2),
+    "shape": Shape(lambda x: x, every=2),
+    "offset": Shape(lambda x: 1000 + x, every=2),
+    "pairs": Histogram2D(lambda x: x, bins=(6, 5), low=(-1.5, -1.0), high=(1.5, 1.2), every=2),
+    "quantiles": Quantiles(lambda x: x, low=-2.0, high=2.0, bins=4000, every=2, probabilities=(0.1, 0.5, 0.99)),
+    "narrow": Quantiles(lambda x: x, low=0.0, high=2.0, every=2),
+    "few": Histogram(lambda x: x, low=-0.5, high=0.5, every=2),
+    "mean": Mean(lambda x: x, every=2),
+}
+
+
+@pytest.mark.parametrize("ladder", [False, True])
+def test_distributions_against_numpy(ladder):
+    from scipy import stats
+
+    bath = EulerMaruyama(step_size=0.02, temperature=engine.sweep([0.2, 0.5]) if ladder else 0.5)
+    run = engine.simulate(WELL, bath, start(200, 2, 0.7), steps=40, key=1, observables=DISTRIBUTIONS)
+    found = run.observables
+    x = found["trajectory"].values.astype(float)
+    x = x if ladder else x[:, None]
+    rung = lambda a, r: a[r] if ladder else a  # noqa: E731
+    shape, offset, pairs, quantiles = (found[name] for name in ("shape", "offset", "pairs", "quantiles"))
+    for r in range(x.shape[1]):
+        flat = x[:, r].reshape(-1, 2)
+        units = [x[:, r, g::64].reshape(-1, 2) for g in range(64)]
+        for name, statistic, rtol in (
+            ("mean", lambda a: a.mean(0), 1e-5), ("variance", lambda a: a.var(0), 1e-5),
+            ("skewness", stats.skew, 1e-3), ("kurtosis", stats.kurtosis, 1e-3),
+        ):  # fmt: skip
+            expected, error = jackknife(units, statistic)
+            np.testing.assert_allclose(rung(getattr(shape, name), r), expected, rtol=rtol, atol=1e-5)
+            np.testing.assert_allclose(rung(getattr(shape, name + "_error"), r), error, rtol=1e-3)
+        for name in ("skewness", "kurtosis"):  # a mean of a thousand costs the digits of its float32 values alone
+            np.testing.assert_allclose(rung(getattr(offset, name), r), rung(getattr(shape, name), r), atol=2e-3)
+        inside, *_ = np.histogram2d(flat[:, 0], flat[:, 1], bins=pairs.edges)
+        area = np.multiply.outer(*map(np.diff, pairs.edges))
+        assert np.abs(rung(pairs.density, r) * area * len(flat) - inside).sum() <= 4  # a float32 next to an edge
+        np.testing.assert_allclose(rung(pairs.outside, r), 1 - inside.sum() / len(flat), atol=2 / len(flat))
+        exact = np.quantile(flat, quantiles.probabilities, axis=0).T
+        np.testing.assert_allclose(rung(quantiles.values, r), exact, atol=0.01)
+    assert quantiles.resolution == pytest.approx(1e-3) and not quantiles.flags
+    assert f"{np.max(pairs.outside):.2%} of the values lie outside" in pairs.flags[0]
+    assert found["few"].flags and any("few: " in w and "outside the range" in w for w in run.warnings)
+    narrow = found["narrow"]
+    assert np.isnan(narrow.values[..., 0]).any() and "0.05" in narrow.flags[1]
+    assert np.array_equal(np.isnan(narrow.values), np.isnan(narrow.errors))
+
+
+def test_the_error_of_a_quantile_is_the_textbook_one():
+    """Independent Gaussian values: √(p(1-p)/n)/density."""
+    measured = Quantiles(observables.position, low=-5.0, high=5.0, bins=2000, every=1, probabilities=(0.5, 0.9))
+    bath = EulerMaruyama(step_size=0.1, temperature=1.0)
+    x = engine.scatter(jnp.zeros(1), 20_000, scale=1.0, key=7)
+    still = engine.simulate(potentials.Harmonic(stiffness=1.0), bath, x, steps=1, observables=measured).observables
+    law = linear_map(bath, potentials.Harmonic(stiffness=1.0), jnp.zeros(1))
+    scale = np.sqrt(0.9**2 + (law.noise @ law.noise.T)[0, 0])
+    from scipy.stats import norm
+
+    exact = np.sqrt(still.probabilities * (1 - still.probabilities) / 20_000) / norm.pdf(norm.ppf(still.probabilities))
+    np.testing.assert_allclose(
+        np.ravel(still.errors) / scale, exact, rtol=0.4
+    )  # of 63 degrees of freedom, and a local slope
+    score, limit = worst(
+        np.ravel(still.values), np.ravel(still.errors), scale * norm.ppf(still.probabilities), still.dof
+    )
+    assert score < limit
+
+
+# convergence -----------------------------------------------------------------------------------------------------------
+
+
+def r_hat_of(chains):
+    """Split R̂ as written in the paper, for (times, chains) of one number: bulk and tail."""
+    from scipy import stats
+
+    half = len(chains) // 2
+    split = np.hstack([chains[:half], chains[len(chains) - half :]])
+    found = []
+    for x in (split, abs(split - np.median(split))):
+        z = stats.norm.ppf((stats.rankdata(x).reshape(x.shape) - 0.375) / (x.size + 0.25))
+        b = half * np.var(z.mean(axis=0), ddof=1)
+        w = np.mean([np.var(z[:, j], ddof=1) for j in range(z.shape[1])])
+        found.append(np.sqrt(((half - 1) / half * w + b / half) / w))
+    return max(found)
+
+
+@pytest.mark.parametrize("ladder", [False, True])
+def test_split_r_hat(ladder):
+    bath = EulerMaruyama(step_size=0.05, temperature=engine.sweep([0.1, 2.0]) if ladder else 2.0)
+    x = jnp.stack([jnp.array([-1.0, 1.0] * 5), jnp.zeros(10)], axis=1)
+    recording = engine.simulate(
+        WELL, bath, x, steps=200, key=1, observables=Series(observables.position, every=4)
+    ).observables
+    found = split_r_hat(recording)
+    values = recording.values if ladder else recording.values[:, None]
+    expected = [[r_hat_of(values[:, r, :, j].astype(float)) for j in range(2)] for r in range(values.shape[1])]
+    np.testing.assert_allclose(found, expected if ladder else expected[0], rtol=1e-10)
+    if ladder:
+        assert found[0, 0] > 1.5  # cold particles stay in the well they began in
+    with pytest.raises(TypeError, match="takes the Recording"):
+        split_r_hat(found)
+    with pytest.raises(ValueError, match="at least 4"):
+        split_r_hat(dataclasses.replace(recording, steps=recording.steps[:3]))
+
+
+def test_nested_r_hat_sees_starts_that_are_not_forgotten():
+    points = np.random.default_rng(0).choice([-1.0, 1.0], size=(64, 1))
+    x = jnp.asarray(np.tile(points, (20, 1)), jnp.float32)
+    measured = {"x": Mean(observables.position, every=1), "all": Series(observables.position, every=1)}
+    hot, cold = (
+        engine.simulate(WELL, EulerMaruyama(step_size=0.02, temperature=t), x, steps=80, key=2, observables=measured)
+        for t in (2.0, 0.1)
+    )
+    # by definition: superchains of 20 particles; the variance within them is that between particles and within each
+    values = cold.observables["all"].values[..., 0].astype(float)
+    groups = np.stack([values[:, g::64].ravel() for g in range(64)])
+    expected = np.sqrt(1 + groups.mean(axis=1).var(ddof=1) / groups.var(axis=1, ddof=1).mean())
+    np.testing.assert_allclose(cold.observables["x"].r_hat, [expected], rtol=1e-5)
+    assert cold.observables["x"].r_hat[0] > 2
+    late = engine.simulate(
+        engine.simulate(hot, steps=100, observables={}),
+        steps=40,
+        observables={"x": Mean(observables.position, every=1)},
+    )
+    assert 1 < late.observables["x"].r_hat[0] < 1.05
+    assert np.isnan(nested_r_hat(jax.tree.map(lambda a: a[..., :1], late.records[0].after()[1]))).all()
+
+
+# bad input -------------------------------------------------------------------------------------------------------------
+
+X = np.zeros((4, 2), np.float32)
+
+
+def measure(observable, integrator=BATH):
+    return engine.simulate(WELL, integrator, X, steps=2, observables=observable)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: Autocorrelation(observables.position, levels=0), "levels must be an integer from 1 to 24; got 0"),
+        (lambda: Autocorrelation(observables.position, points=7), "points must be an even number of at least 2; got 7"),
+        (lambda: MeanSquaredDisplacement(points=True), "points must be .* got True"),
+        (lambda: measure(MeanSquaredDisplacement(every=2)).observables, "no two observations"),
+        (lambda: observables.green_kubo(None, mass=0.0), "mass must be positive; got 0"),
+        (lambda: measure(FirstPassage(lambda x: x, level=np.ones(2))), "level must be one number"),
+        (lambda: measure(FirstPassage(lambda x: x, level=0.0, overshoot=True)), "overshoot corrects overdamped"),
+        (lambda: Histogram2D(observables.position, bins=5, low=0.0, high=1.0), "bins must be a pair"),
+        (lambda: Histogram2D(observables.position, bins=(5, 0), low=0.0, high=1.0), "bins must be a positive"),
+        (lambda: Histogram2D(observables.position, low=(0.0, 1.0), high=1.0), "low must be below high"),
+        (lambda: measure(Histogram2D(lambda x: x[0], low=0.0, high=1.0)), "must give two numbers; it gives 1"),
+        (lambda: Histogram(observables.position, low=0.0, high=1.0, tolerance=2), "tolerance must be a fraction"),
+        (lambda: Quantiles(observables.position, low=0.0, high=1.0, probabilities=(0.0,)), "between 0 and 1"),
+        (lambda: Quantiles(observables.position, low=0.0, high=1.0, probabilities=0.5), "must be a tuple"),
+        (lambda: Quantiles(observables.position, low=1.0, high=0.0), "Quantiles: low must be below high"),
+    ],
+)  # fmt: skip
+def test_bad_input(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

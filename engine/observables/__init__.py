@@ -3,10 +3,15 @@
 from .autocorrelation import Autocorrelation as Autocorrelation
 from .autocorrelation import Correlation as Correlation
 from .autocorrelation import green_kubo as green_kubo
+from .convergence import split_r_hat as split_r_hat
 from .displacement import Displacement as Displacement
 from .displacement import MeanSquaredDisplacement as MeanSquaredDisplacement
+from .first_passage import FirstPassage as FirstPassage
+from .first_passage import Passage as Passage
 from .histogram import Density as Density
 from .histogram import Histogram as Histogram
+from .histogram2d import Density2D as Density2D
+from .histogram2d import Histogram2D as Histogram2D
 from .mean import Average as Average
 from .mean import History as History
 from .mean import Mean as Mean
@@ -21,5 +26,10 @@ from .measurements import position as position
 from .measurements import potential_energy as potential_energy
 from .measurements import virial_temperature as virial_temperature
 from .observable import Observable as Observable
+from .quantiles import Quantile as Quantile
+from .quantiles import Quantiles as Quantiles
 from .series import Recording as Recording
 from .series import Series as Series
+from .shape import Profile as Profile
+from .shape import Shape as Shape
+from .statistics import nested_r_hat as nested_r_hat

@@ -35,7 +35,8 @@ class Correlation(Result):
     give an independent sample; (1 + ρ)/(1 - ρ) observations where C is proportional to ρⁿ. By the trapezoidal rule over
     the lags up to a window, the first lag longer than five times 2∫|C|dt/C(0) up to it (Sokal's rule, with a modulus for
     oscillations). The errors are for that window and do not know what lies beyond. effective_samples: observations of all
-    particles over the integrated time in observations; infinite where that is not positive. unit, dof, count, flags: as in `Average`; count at lag 0.
+    particles over the integrated time in observations; infinite where that is not positive.
+    unit, dof, count, flags: as in `Average`; count at lag 0.
     """
 
     steps: np.ndarray

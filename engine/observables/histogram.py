@@ -11,13 +11,14 @@ from jax.core import Tracer
 from ..pytree import number, pytree, static
 from .observable import Observable
 from .record import Record
-from .statistics import Setting, as_units, jackknife
+from .statistics import Result, Setting, as_units, jackknife
 
 
 @dataclass(frozen=True)
-class Density:
+class Density(Result):
     """What `Histogram` measured. edges: (bins + 1,). density, error: ([rungs,] value's shape, bins), normalised over all
-    values, those outside the range included. outside: the fraction below and above, (..., 2). unit: as in `Average`.
+    values, those outside the range included. outside: the fraction below and above, (..., 2). unit, flags: as in
+    `Average`.
     """
 
     edges: np.ndarray
@@ -27,6 +28,7 @@ class Density:
     unit: str
     dof: int
     count: int
+    flags: tuple[str, ...]
 
     @property
     def centers(self) -> np.ndarray:
@@ -43,7 +45,8 @@ class Histogram(Observable):
     """Histogram over particles and time, one for each component of the measurement; constant memory.
 
     measure: a function of the position, or one of `observables`. bins: how many. low, high: the range; what falls
-    outside is counted apart. every, burn_in: as in `Mean`. Its result is a `Density`.
+    outside is counted apart. tolerance: the fraction outside from which on that is flagged. every, burn_in: as in `Mean`.
+    Its result is a `Density`.
     """
 
     measure: Any = field(kw_only=False)
@@ -52,29 +55,19 @@ class Histogram(Observable):
     high: Any = number()
     every: int = static(default=10)
     burn_in: int = static(default=0)
+    tolerance: float = static(default=0.01)
 
     def __post_init__(self) -> None:
         self._check()
-        if isinstance(self.bins, bool) or not isinstance(self.bins, int) or self.bins < 1:
-            raise ValueError(f"Histogram: bins must be a positive integer; got {self.bins!r}")
-        low, high = self.low, self.high
-        plain = all(
-            isinstance(a, int | float | np.ndarray | jax.Array) and not isinstance(a, Tracer) for a in (low, high)
-        )
-        if plain and not low < high:
-            raise ValueError(f"Histogram: low must be below high; got {low} and {high}")
+        name = type(self).__name__
+        check_bins(name, self.bins)
+        check_range(name, self.low, self.high)
+        check_tolerance(name, self.tolerance)
 
     def reduce(self, values: jax.Array, valid: jax.Array) -> jax.Array:
-        k, rungs, _, groups = values.shape
-        bins = self.bins + 2  # one below, one above
         place = jnp.floor((values - self.low) * (self.bins / (self.high - self.low)))
         place = (jnp.clip(place, -1, self.bins) + 1).astype(jnp.int32)
-        component, rung, group = (jax.lax.broadcasted_iota(jnp.int32, values.shape, axis) for axis in (0, 1, 3))
-        index = ((component * bins + place) * rungs + rung) * groups + group
-        ones = jnp.broadcast_to(valid, values.shape).astype(jnp.int32)
-        # an integer scatter beats one-hot sums eightfold on the CPU
-        counts = jnp.zeros(k * bins * rungs * groups, jnp.int32).at[index.ravel()].add(ones.ravel(), mode="drop")
-        return counts.reshape(k * bins, rungs, groups)
+        return tally(place, self.bins + 2, valid)  # one below, one above
 
     def merge(self, a: Any, b: Any) -> Any:
         return a + b
@@ -97,6 +90,7 @@ class Histogram(Observable):
             return tree if setting.ladder else jax.tree.map(lambda a: a[0], tree)
 
         share, error = shaped(estimate.value), shaped(estimate.error)
+        missed = estimate.value.reshape(k, bins, -1)[:, [0, -1]].sum(axis=1).max()
         return Density(
             edges=edges,
             density=jax.tree.map(lambda a: a[..., 1:-1] / np.diff(edges), share),
@@ -105,4 +99,40 @@ class Histogram(Observable):
             unit=setting.unit,
             dof=estimate.dof,
             count=int(sums.sum()) // k,
+            flags=outside_flag(missed, self.tolerance),
         )
+
+
+def tally(place: jax.Array, bins: int, valid: jax.Array) -> jax.Array:
+    """Counts (k × bins, rung, group) of places (k, rung, member, group) from 0 to bins - 1."""
+    k, rungs, _, groups = place.shape
+    component, rung, group = (jax.lax.broadcasted_iota(jnp.int32, place.shape, axis) for axis in (0, 1, 3))
+    index = ((component * bins + place) * rungs + rung) * groups + group
+    ones = jnp.broadcast_to(valid, place.shape).astype(jnp.int32)
+    # an integer scatter beats one-hot sums eightfold on the CPU
+    counts = jnp.zeros(k * bins * rungs * groups, jnp.int32).at[index.ravel()].add(ones.ravel(), mode="drop")
+    return counts.reshape(k * bins, rungs, groups)
+
+
+def outside_flag(missed: float, tolerance: float) -> tuple[str, ...]:
+    """The flag of a histogram that missed a fraction of the values."""
+    return (f"{missed:.2%} of the values lie outside the range: widen low and high",) if missed > tolerance else ()
+
+
+def check_bins(name: str, bins: Any) -> None:
+    """A positive count."""
+    if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+        raise ValueError(f"{name}: bins must be a positive integer; got {bins!r}")
+
+
+def check_range(name: str, low: Any, high: Any) -> None:
+    """low < high, as far as they are numbers already."""
+    plain = all(isinstance(a, int | float | np.ndarray | jax.Array) and not isinstance(a, Tracer) for a in (low, high))
+    if plain and not np.all(np.asarray(low) < np.asarray(high)):
+        raise ValueError(f"{name}: low must be below high; got {low} and {high}")
+
+
+def check_tolerance(name: str, tolerance: Any) -> None:
+    """A fraction."""
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance <= 1:
+        raise ValueError(f"{name}: tolerance must be a fraction from 0 to 1; got {tolerance!r}")

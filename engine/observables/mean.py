@@ -11,7 +11,18 @@ import numpy as np
 from ..pytree import pytree, static
 from .observable import Observable
 from .record import Record
-from .statistics import Estimate, Moments, Result, Setting, as_units, jackknife, merge_moments, normal_score, pool
+from .statistics import (
+    Estimate,
+    Moments,
+    Result,
+    Setting,
+    as_units,
+    jackknife,
+    merge_moments,
+    nested_r_hat,
+    normal_score,
+    pool,
+)
 
 FALSE_ALARM = 1e-6  # of a flag, for all components of one average together
 FEWEST_SAMPLES = 5.0  # independent samples a particle, below which it is called trapped
@@ -34,7 +45,8 @@ class Average(Result):
 
     error: standard error of the mean. variance: of the value over particles and time, and its error; None for ratios.
     covariance: of all pairs of ravelled components (k, k), where asked for. unit, dof: what the errors come from.
-    count: values averaged. flags: what no error bar sees. history: the mean in blocks of time.
+    count: values averaged. flags: what no error bar sees. history: the mean in blocks of time. r_hat: nested R̂ of the
+    groups of particles, see `nested_r_hat`; None for ratios.
     """
 
     mean: Any
@@ -47,6 +59,7 @@ class Average(Result):
     count: int
     flags: tuple[str, ...]
     history: History
+    r_hat: Any
 
     def __repr__(self) -> str:
         mean, error = (np.concatenate([np.ravel(a) for a in jax.tree.leaves(t)]) for t in (self.mean, self.error))
@@ -146,6 +159,7 @@ class Mean(Observable):
             count=int(sums.count.sum()),
             flags=self.flags(sums, setting),
             history=self.path(steps, sums, setting),
+            r_hat=None if ratio else outward(nested_r_hat(as_units(self.merge, sums, "particles"))),
         )
 
     def flags(self, sums: Moments, setting: Setting) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ class Recording:
 
     steps: np.ndarray
     values: Any
+    ladder: bool = False
 
     def __repr__(self) -> str:
         shapes = [np.shape(leaf) for leaf in jax.tree.leaves(self.values)]
@@ -76,4 +77,4 @@ class Series(Observable):
             raise ValueError(f"nothing was recorded after step {after}: the run is shorter than its burn-in or `every`")
         if isinstance(self.measure, Mean):
             return self.measure.path(steps, rows, setting)
-        return Recording(steps, jax.tree.map(np.asarray, setting.restore(rows)))
+        return Recording(steps, jax.tree.map(np.asarray, setting.restore(rows)), setting.ladder)

@@ -126,6 +126,27 @@ def jackknife(merge: Callable, units: Any, statistic: Callable, count: Callable)
     return Estimate(corrected, error, n - 1)
 
 
+def nested_r_hat(groups: Moments) -> np.ndarray:
+    """Nested R̂ of each component, (k, rung), of groups of particles as superchains; near 1 where they agree.
+
+        R̂² = 1 + B/W
+
+    B: variance between the groups' means. W: variance of values within a group, between and within its particles
+    together. For many short chains: one observation of each suffices. A start that is not forgotten shows only if the
+    particles of a group share theirs: particle i is in group i mod 64, so start from
+    `jnp.tile(points, (n // 64, 1))`, 64 points. At equilibrium m particles a group give at most 1 + 1/(2m). NaN of fewer
+    than two groups. Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman, Bayesian Analysis (2024).
+    """
+    if groups.mean.shape[-1] < 2:
+        return np.full(groups.mean.shape[:-1], np.nan)
+    k = groups.mean.shape[-3]
+    squares = groups.squares if groups.squares.shape[-3] == k else groups.squares[:: k + 1]
+    between = groups.mean.var(axis=-1, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        within = np.mean(squares / (groups.count - 1), axis=-1)
+        return np.sqrt(1 + between / within)
+
+
 def normal_score(t: Any, dof: int) -> np.ndarray:
     """Student's t as the standard normal deviate of the same tail probability."""
     from scipy import special  # a quarter of a second, which most runs need not pay
