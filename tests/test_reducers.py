@@ -407,7 +407,7 @@ def r_hat_of(chains):
     for x in (split, abs(split - np.median(split))):
         z = stats.norm.ppf((stats.rankdata(x).reshape(x.shape) - 0.375) / (x.size + 0.25))
         b = half * np.var(z.mean(axis=0), ddof=1)
-        w = np.mean([np.var(z[:, j], ddof=1) for j in range(z.shape[1])])
+        w = np.mean([np.var(z[:, j], ddof=1) for j in range(len(z[0]))])
         found.append(np.sqrt(((half - 1) / half * w + b / half) / w))
     return max(found)
 
