@@ -106,7 +106,7 @@ def compare(
     for suffix, rung, theory, found in tables:
         local, wrong = [], []
         for quantity in theory.quantities:
-            new = _lines(estimates, quantity, rung, *theory.bias_of(quantity), each, tolerance)
+            new = _lines(estimates, quantity, rung, theory.bias_of(quantity), each, tolerance)
             lines |= {name + suffix: line for name, line in new.items()}
             passed = [(name + suffix, line.passed) for name, line in new.items()]
             local += [ok for _, ok in passed if quantity.local]
@@ -279,7 +279,7 @@ class Estimates:
 
 
 def _lines(
-    estimates: Estimates, quantity: Quantity, rung: int, bias: Any, bias_error: Any, p_value: float, tolerance: float
+    estimates: Estimates, quantity: Quantity, rung: int, bias_and_error: tuple, p_value: float, tolerance: float
 ) -> dict[str, Line]:
     """A line for each number of a quantity, or one for the worst of many."""
     from scipy import special
@@ -288,7 +288,7 @@ def _lines(
     if quantity.exact.shape not in (value.shape, (1,)):
         raise ValueError(f"{quantity.name}: exact has {quantity.exact.size} numbers, the run measured {value.size}")
     exact, bias, bias_error, exact_error = (
-        np.broadcast_to(a, value.shape) for a in (quantity.exact, bias, bias_error, quantity.exact_error)
+        np.broadcast_to(a, value.shape) for a in (quantity.exact, *bias_and_error, quantity.exact_error)
     )
     error = np.sqrt(error**2 + bias_error**2 + exact_error**2)
     t = _student(value, exact + bias, error, quantity.statistic == "variance")

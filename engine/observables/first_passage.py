@@ -86,9 +86,9 @@ class FirstPassage(Observable):
                 "has none: leave it out"
             )
 
-    def values(self, potential: Potential, integrator: Integrator, state: Any) -> jax.Array:
+    def values(self, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
         """How far beyond the level."""
-        value = super().values(potential, integrator, state)
+        (value,) = super().values(potential, integrator, state)
         beyond = value - self.level if self.rising else self.level - value
         if not self.overshoot:
             return beyond
