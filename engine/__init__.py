@@ -10,11 +10,22 @@ from .checks import Interrupted as Interrupted
 from .checks import NonFiniteError as NonFiniteError
 from .compare import compare as compare
 from .ensemble import scatter as scatter
+from .entropy import entropy as entropy
+from .entropy import free_energy_of as free_energy_of
 from .fokker_planck import FokkerPlanck as FokkerPlanck
+from .free_energy_profile import Profile as Profile
+from .free_energy_profile import free_energy_profile as free_energy_profile
 from .hardware import tune_cpu as tune_cpu
+from .integration import Integration as Integration
+from .integration import thermodynamic_integration as thermodynamic_integration
 from .kramers import Kramers as Kramers
 from .marks import each as each
 from .marks import sweep as sweep
+from .measured import Measured as Measured
+from .multistate import Multistate as Multistate
+from .multistate import Reweighted as Reweighted
+from .multistate import mbar as mbar
+from .multistate import reweight as reweight
 from .protocols import Chance as Chance
 from .protocols import Draw as Draw
 from .protocols import Integrator as Integrator
@@ -31,6 +42,7 @@ from .response import response as response
 from .run import Run as Run
 from .simulate import simulate as simulate
 from .storage import load as load
+from .thermometers import thermometers as thermometers
 from .verdict import Line as Line
 from .verdict import Verdict as Verdict
 

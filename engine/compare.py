@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from .configuration import evaluate
 from .equilibrium import Equilibrium, Solvable
 from .law import Law, NoLaw, predict, thermometer
-from .marks import Each, Sweep, is_mark
-from .observables import Mean, VirialTemperature
+from .marks import Sweep
+from .measured import plain, snapshot_energies, snapshots
+from .observables import Equipartition, Mean, VirialTemperature
 from .observables.statistics import normal_score
-from .pytree import is_configuration, named_leaves
+from .pytree import is_configuration
 from .run import Run
 from .simulate import simulate
-from .snapshot import Shape, energies_of, shapes
+from .snapshot import Shape, shapes
 from .verdict import Line, Verdict
 
 APART = 4  # numbers of a quantity that get lines of their own
@@ -87,8 +87,7 @@ def compare(
     known: dict[tuple, Theory] = {}  # rungs of equal numbers share their theory
     for rung in range(run.rungs or 1):
         if exact is not None:
-            theory = _given(run, exact, step_bias or {}, rung)
-            tables.append((f" [{rung}]" if run.ladder else "", rung, theory, []))
+            tables.append((f" [{rung}]" if run.ladder else "", _given(run, exact, step_bias or {}, rung)))
             continue
         potential, integrator = realised(run, rung, after)
         numbers = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((potential, integrator)))
@@ -97,21 +96,23 @@ def compare(
         suffix = f" [T = {float(integrator.temperature):g}]" if run.ladder else ""
         if any(suffix == other for other, *_ in tables):
             suffix = suffix[:-1] + f", rung {rung}]"
-        tables.append((suffix, rung, known[numbers], _shapes(run, rung, known[numbers])))
+        tables.append((suffix, known[numbers]))
+    found = _shapes(run, [theory for _, theory in tables])
     # one p-value for the table: divided by all the numbers that are compared (Bonferroni)
-    sizes = [estimates.of(q, rung)[0].size for _, rung, theory, _ in tables for q in theory.quantities]
-    each = p_value / max(1, sum(sizes) + sum(shape.decides for *_, found in tables for shape in found))
+    sizes = [estimates.of(q, rung)[0].size for rung, (_, theory) in enumerate(tables) for q in theory.quantities]
+    each = p_value / max(1, sum(sizes) + sum(shape.decides for rung in found for shape in rung))
     lines: dict[str, Line] = {}
     flags = []
-    for suffix, rung, theory, found in tables:
+    for rung, (suffix, theory) in enumerate(tables):
         local, wrong = [], []
         for quantity in theory.quantities:
-            new = _lines(estimates, quantity, rung, theory.bias_of(quantity), each, tolerance)
+            bias, bias_error = theory.bias_of(quantity)
+            new = lines_of(estimates, quantity, rung, bias, bias_error, each, tolerance)
             lines |= {name + suffix: line for name, line in new.items()}
             passed = [(name + suffix, line.passed) for name, line in new.items()]
             local += [ok for _, ok in passed if quantity.local]
             wrong += [name for name, ok in passed if not ok and not quantity.local]
-        for shape in found:
+        for shape in found[rung]:
             decided = (shape.p_value >= each) if shape.decides and not tolerance else None
             lines[shape.name + suffix] = shape.line._replace(passed=decided)
             wrong += [shape.name + suffix] if decided is False else []
@@ -121,33 +122,14 @@ def compare(
             )
     for name, result in run.named_results(after):
         flags += [f"{name}: {flag}" for flag in getattr(result, "flags", ())]
-    method = " and ".join(dict.fromkeys(theory.method for _, _, theory, _ in tables))
+    method = " and ".join(dict.fromkeys(theory.method for _, theory in tables))
     rule = f" (steps {after + 1} to {run.step}; p-value {p_value:g} for all; step bias: {method})"
     return Verdict(_title(run), lines, tuple(dict.fromkeys(flags)), rule)
 
 
 def realised(run: Run, rung: int, after: int) -> tuple[Solvable, Any]:
-    """The potential and integrator of a rung with plain numbers: what their schedules were from `after` on."""
-
-    def number(name: str, leaf: Any) -> Any:
-        if isinstance(leaf, Each):
-            raise ValueError(f"{name} differs between particles (each): there is no one equilibrium to compare with")
-        if isinstance(leaf, Sweep):
-            return leaf.values[rung]
-        if callable(leaf):
-            window = max(1, run.step - after)
-            sample = np.unique(np.linspace(after, after + window - 1, min(window, 33)).astype(int))
-            values = [np.asarray(evaluate([(name, "", leaf)], int(s), 1, 1, np.float32)[0])[0] for s in sample]
-            if np.ptp(values) > 1e-6 * np.abs(values).max():
-                raise ValueError(
-                    f"{name} still changes after step {after}: there is no one equilibrium to compare with"
-                )
-            return float(values[-1])
-        return leaf
-
-    leaves = [number(name, leaf) for name, _, leaf in named_leaves((run.potential, run.integrator), is_mark)]
-    treedef = jax.tree.structure((run.potential, run.integrator), is_leaf=is_mark)
-    potential, integrator = jax.tree.unflatten(treedef, leaves)
+    """The potential and integrator of a rung with plain numbers, where they have an equilibrium."""
+    potential, integrator = plain(run, rung, after)
     if not isinstance(potential, Solvable):
         raise ValueError(
             f"{type(potential).__name__} knows no equilibrium; compare takes a Solvable potential, or exact={{name: value}}"
@@ -157,7 +139,8 @@ def realised(run: Run, rung: int, after: int) -> tuple[Solvable, Any]:
     return potential, integrator
 
 
-def _means(run: Run) -> Iterator[tuple[int, str, Mean]]:
+def means(run: Run) -> Iterator[tuple[int, str, Mean]]:
+    """The averages among a run's observables: place, name, observable."""
     for i, (name, observable) in enumerate(run.named_observables()):
         if isinstance(observable, Mean):
             yield i, name, observable
@@ -166,7 +149,7 @@ def _means(run: Run) -> Iterator[tuple[int, str, Mean]]:
 def _known(run: Run, state: Equilibrium) -> Iterator[Quantity]:
     """What the equilibrium knows of what was measured."""
     temperature, found = state.temperature, False
-    for i, name, observable in _means(run):
+    for i, name, observable in means(run):
         measure = observable.measure
         if measure.exact_at == "potential_energy":
             energy, capacity = np.array([state.mean_energy]), np.array([state.heat_capacity])
@@ -174,7 +157,7 @@ def _known(run: Run, state: Equilibrium) -> Iterator[Quantity]:
             per = 1 / temperature**2
             law_of_capacity = lambda l, per=per: l.energy_variance * per  # noqa: E731
             yield Quantity("heat_capacity", i, "variance", capacity, of_law=law_of_capacity, scale=per)
-        elif measure.exact_at:
+        elif measure.is_thermometer:
             reading = lambda l, m=measure: thermometer(l, m)  # noqa: E731
             yield Quantity(name, i, "mean", np.array([temperature]), of_law=reading, local=True)
         elif measure.name == ("position" if state.potential.period is None else "angles"):
@@ -197,7 +180,7 @@ def _given(run: Run, exact: dict[str, Any], step_bias: dict[str, Any], rung: int
 
 
 def _named(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
-    places = {name: i for i, name, _ in _means(run)}
+    places = {name: i for i, name, _ in means(run)}
     for name, value in exact.items():
         base, _, what = name.rpartition(".") if name.endswith(".variance") and name not in places else (name, "", "")
         if base not in places:
@@ -216,9 +199,8 @@ def _theory(run: Run, potential: Solvable, integrator: Any, rung: int, after: in
     """What is exact for a rung, and the bias by the best method there is."""
     state = potential.equilibrium(float(integrator.temperature), like=run.position)
     quantities = list(_known(run, state))
-    origins = [o.measure.origin for _, _, o in _means(run) if isinstance(o.measure, VirialTemperature)]
     try:
-        law = predict(integrator, potential, run.position, origin=origins[0] if origins else 0.0)
+        law = predict(integrator, potential, run.position, origin=origin_of(run))
         return Theory(quantities, law.method, lambda q: (np.ravel(q.of_law(law)) - q.exact, 0.0), state, law)
     except NoLaw:
         order = integrator.stationary_order
@@ -236,13 +218,18 @@ def _theory(run: Run, potential: Solvable, integrator: Any, rung: int, after: in
     return Theory(quantities, "a second run at half the step", bias, state)
 
 
-def _shapes(run: Run, rung: int, theory: Theory) -> list[Shape]:
-    """The last snapshot against the law of its positions."""
-    if theory.state is None or any(chance.shared for chance in run.potential.chance):
-        return []
-    own = jax.tree.map(lambda a: a[rung], run.positions) if run.ladder else run.positions
-    x = np.concatenate([np.reshape(leaf, (run.particles, -1)) for leaf in jax.tree.leaves(own)], axis=1).astype(float)
-    return shapes(x, energies_of(theory.state.potential, own), theory.state, theory.law)
+def _shapes(run: Run, rungs: list[Theory]) -> list[list[Shape]]:
+    """The last snapshot of every rung against the law of its positions."""
+    if any(chance.shared for chance in run.potential.chance) or any(theory.state is None for theory in rungs):
+        return [[] for _ in rungs]
+    x, u = snapshots(run), snapshot_energies(run)
+    return [shapes(x[i], u[i], theory.state, theory.law) for i, theory in enumerate(rungs) if theory.state]
+
+
+def origin_of(run: Run) -> Any:
+    """The origin of the run's virial; 0 if it has none."""
+    origins = [o.measure.origin for _, _, o in means(run) if isinstance(o.measure, VirialTemperature | Equipartition)]
+    return origins[0] if origins else 0.0
 
 
 def halved(integrator: Any) -> Any:
@@ -278,8 +265,8 @@ class Estimates:
         return quantity.scale * estimate.value[:, rung], quantity.scale * estimate.error[:, rung], estimate.dof
 
 
-def _lines(
-    estimates: Estimates, quantity: Quantity, rung: int, bias_and_error: tuple, p_value: float, tolerance: float
+def lines_of(
+    estimates: Estimates, quantity: Quantity, rung: int, bias: Any, bias_error: Any, p_value: float, tolerance: float
 ) -> dict[str, Line]:
     """A line for each number of a quantity, or one for the worst of many."""
     from scipy import special
@@ -288,7 +275,7 @@ def _lines(
     if quantity.exact.shape not in (value.shape, (1,)):
         raise ValueError(f"{quantity.name}: exact has {quantity.exact.size} numbers, the run measured {value.size}")
     exact, bias, bias_error, exact_error = (
-        np.broadcast_to(a, value.shape) for a in (quantity.exact, *bias_and_error, quantity.exact_error)
+        np.broadcast_to(a, value.shape) for a in (quantity.exact, bias, bias_error, quantity.exact_error)
     )
     error = np.sqrt(error**2 + bias_error**2 + exact_error**2)
     t = _student(value, exact + bias, error, quantity.statistic == "variance")

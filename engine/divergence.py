@@ -81,11 +81,12 @@ def kl_gaussian(samples: Any, law: Gaussian) -> Divergence:
     return Divergence(value, _error(influence.var(), moments, n), _floor(moments, n))
 
 
-def entropy_nearest(samples: Any, *, neighbours: int = NEIGHBOURS) -> Divergence:
+def entropy_nearest(samples: Any, *, neighbours: int = NEIGHBOURS, beside: Any = 0.0) -> Divergence:
     """Differential entropy of independent samples (n, d), by distances r to their k-th neighbours.
 
         ψ(n) - ψ(k) + ln V_d + d <ln r>
 
+    beside: values of the samples (n,), whose average is added; the error is that of the sum.
     Its bias falls as n^(-2/d). The floor is its error. Kozachenko and Leonenko, Probl. Inf. Transm. 23, 95 (1987).
     """
     from scipy.special import digamma, gammaln
@@ -95,7 +96,7 @@ def entropy_nearest(samples: Any, *, neighbours: int = NEIGHBOURS) -> Divergence
     distances = _distances(x, neighbours)
     if np.any(distances == 0):
         raise ValueError(f"{int(np.sum(distances == 0))} points coincide with others: no density, and no entropy")
-    terms = d * np.log(distances)
+    terms = d * np.log(distances) + beside
     ball = d / 2 * np.log(np.pi) - gammaln(d / 2 + 1)
     error = SHARED * terms.std() / np.sqrt(n)
     return Divergence(float(digamma(n) - digamma(neighbours) + ball + terms.mean()), error, error)

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from .equilibrium import Equilibrium, Solvable, integrate
 from .linear import NoStationary, NotLinear, linear_map
 from .observables.measurements import (
+    Equipartition,
     Measurement,
     VirialTemperature,
     configurational_temperature,
@@ -35,10 +36,15 @@ class Law(NamedTuple):
     position: np.ndarray
     position_variance: np.ndarray
     kinetic: float | None
-    virial: float | None  # for the origin asked for; None for angles
+    equipartition: np.ndarray | None  # <(x - c) ∂U/∂x> of each coordinate, for the origin asked for; None for angles
     configurational: float
     method: str
     bins: Callable  # (equilibrium, edges, coordinate) -> probability of each bin of one ravelled coordinate
+
+    @property
+    def virial(self) -> float | None:
+        """The virial temperature; None for angles."""
+        return None if self.equipartition is None else float(np.mean(self.equipartition))
 
 
 class NoLaw(ValueError):
@@ -84,7 +90,7 @@ def _linear(integrator: Integrator, potential: Solvable, like: Any, origin: Any)
         position=x,
         position_variance=np.diag(s),
         kinetic=kinetic,
-        virial=(np.trace(product) + (x - origin) @ force) / len(x),
+        equipartition=np.diag(product) + (x - origin) * force,
         configurational=(np.trace(stiffness @ product) + force @ force) / np.trace(stiffness),
         method="exact discrete law",
         bins=lambda _, edges, i: np.diff(_normal_cdf((edges - x[i]) / np.sqrt(s[i, i]))),
@@ -123,7 +129,7 @@ def _separable(integrator: Integrator, potential: Solvable, like: Any, origin: A
         position=np.repeat(features[0], d),
         position_variance=np.repeat(features[1] - features[0] ** 2, d),
         kinetic=rest[-1] if integrator.has_momentum else None,
-        virial=None if angles else virial - origin * gradient,
+        equipartition=None if angles else np.full(d, virial - origin * gradient),
         configurational=gradient2 / curvature if curvature else np.nan,  # of a flat landscape
         method="transfer matrix" + _escape(potential, temperature, float(mean[0]), found.runaway),
         bins=bins,
@@ -160,8 +166,10 @@ def _measured_with_momentum(potential: Any, integrator: Any, state: Any) -> jax.
 _MEASURED: dict[bool, Callable] = {False: _measured, True: _measured_with_momentum}
 
 
-def thermometer(law: Law, measure: Measurement) -> float | None:
+def thermometer(law: Law, measure: Measurement) -> float | np.ndarray | None:
     """What a thermometer reads under a law."""
+    if isinstance(measure, Equipartition):
+        return law.equipartition
     if measure.exact_at == kinetic_temperature.exact_at:
         return law.kinetic
     if isinstance(measure, VirialTemperature):

@@ -102,7 +102,9 @@ class Run:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What no error bar of `observables` sees: drift, trapping, values that are not finite, nothing measured."""
+        """What no error bar of `observables` sees: drift, trapping, a temperature not the bath's, nothing measured."""
+        from .thermometers import disagreements
+
         found = []
         for (name, result), setting in zip(self.named_results(), self.settings, strict=True):
             if result is None and self.step > setting.since:
@@ -112,7 +114,7 @@ class Run:
             if isinstance(result, Average):
                 if not all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(result.mean)):
                     found.append(f"{name}: the average is not finite although all particles are")
-        return tuple(found)
+        return (*found, *disagreements(self))
 
     def second_half(self) -> int:
         """The step after which the second half of the observations begins: the default window of every verdict."""

@@ -4,13 +4,12 @@ One snapshot of independent particles, so that counts are multinomial: times poo
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from .divergence import A_BIN, kl_from_counts
-from .equilibrium import Equilibrium, NotKnown, Solvable
+from .equilibrium import Equilibrium, NotKnown
 from .law import Law
 from .verdict import Line
 
@@ -67,11 +66,6 @@ def _worst(shapes: tuple[Shape, ...]) -> Shape:
     worst = int(np.argmin([shape.p_value for shape in shapes]))
     shape, p = shapes[worst], min(1.0, len(shapes) * shapes[worst].p_value)
     return shape._replace(p_value=p, line=shape.line._replace(note=f"worst of {len(shapes)}: [{worst}]"))
-
-
-def energies_of(potential: Solvable, positions: Any) -> np.ndarray:
-    """U of every particle, float64."""
-    return np.asarray(jax.jit(jax.vmap(potential))(positions), float)
 
 
 def _histogram(

@@ -15,10 +15,13 @@ from .histogram2d import Histogram2D as Histogram2D
 from .mean import Average as Average
 from .mean import History as History
 from .mean import Mean as Mean
+from .measurements import EnergyDerivative as EnergyDerivative
+from .measurements import Equipartition as Equipartition
 from .measurements import Measurement as Measurement
 from .measurements import VirialTemperature as VirialTemperature
 from .measurements import angles as angles
 from .measurements import configurational_temperature as configurational_temperature
+from .measurements import equipartition as equipartition
 from .measurements import kinetic_energy as kinetic_energy
 from .measurements import kinetic_temperature as kinetic_temperature
 from .measurements import momentum as momentum

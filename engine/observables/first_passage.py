@@ -91,9 +91,9 @@ class FirstPassage(Observable):
         (value,) = super().values(potential, integrator, state)
         beyond = value - self.level if self.rising else self.level - value
         if not self.overshoot:
-            return beyond
+            return (beyond,)
         spread = 2 * integrator.mobility * integrator.temperature * integrator.step_size * self.every
-        return beyond + OVERSHOOT * jnp.sqrt(spread)
+        return (beyond + OVERSHOOT * jnp.sqrt(spread),)
 
     def memory(self, value: jax.ShapeDtypeStruct) -> Any:
         return jax.ShapeDtypeStruct(value.shape, jnp.bool_)  # whether it has crossed

@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from ..equilibrium import Solvable
 from ..noise import Stream, threefry
 from ..protocols import Integrator, Potential
-from ..pytree import dot, number, pytree, ravel, size_of
+from ..pytree import dot, named_leaves, number, pytree, ravel, size_of, static
 
 EXACT_LAPLACIAN = 32  # coordinates; beyond, the Laplacian is Hutchinson's estimate
 UNROLLED = 4  # coordinates up to which its products are written out, which vectorises better
@@ -28,6 +28,11 @@ class Measurement(abc.ABC):
 
     name: ClassVar[str] = ""
     exact_at: ClassVar[str] = ""  # the equilibrium quantity that its average estimates, as `compare` names it
+
+    @property
+    def is_thermometer(self) -> bool:
+        """Whether its average is the bath's temperature."""
+        return self.exact_at not in ("", "potential_energy")
 
     @abc.abstractmethod
     def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
@@ -123,16 +128,85 @@ class _KineticTemperature(_OfMomentum):
         return 2 * jnp.asarray(integrator.kinetic_energy(state)) / size_of(state.position)
 
 
+class _Virial(Measurement):
+    origin: Any
+
+    def terms(self, potential: Potential, state: Any) -> jax.Array:
+        """(x - c) ∂U/∂x of each ravelled coordinate, (d,)."""
+        return (ravel(state.position) - self.origin) * ravel(potential.gradient(state.position))
+
+    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
+        if isinstance(potential, Solvable) and potential.period is not None:
+            raise ValueError(
+                f"{self.name} needs confined coordinates; those of {type(potential).__name__} are periodic (its `period` is "
+                "set), and <x ∂U/∂x> of an angle is no temperature: measure configurational_temperature"
+            )
+
+
 @pytree
-class VirialTemperature(Measurement):
-    """⟨(x - c)·∇U⟩/d: the bath's temperature for any confined energy and any origin c (scalar or ravelled position)."""
+class VirialTemperature(_Virial):
+    """⟨(x - c)·∇U⟩/d: the bath's temperature for any confined energy and any origin c (scalar or ravelled position).
+
+    Raises ValueError on periodic coordinates.
+    """
 
     origin: Any = number(default=0.0)
     name = exact_at = "virial_temperature"
 
     def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
-        x, gradient = ravel(state.position), ravel(potential.gradient(state.position))
-        return jnp.sum((x - self.origin) * gradient) / x.size
+        terms = self.terms(potential, state)
+        return jnp.sum(terms) / terms.size
+
+
+@pytree
+class Equipartition(_Virial):
+    """⟨(xᵢ - cᵢ) ∂U/∂xᵢ⟩, (d,): the bath's temperature in every coordinate, stiff or soft, for any confined energy.
+
+    Shows which coordinates are not in equilibrium with the bath. Raises ValueError on periodic coordinates.
+    """
+
+    origin: Any = number(default=0.0)
+    name = exact_at = "equipartition"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        return self.terms(potential, state)
+
+
+@pytree
+class EnergyDerivative(Measurement):
+    """∂U/∂λ and ∂²U/∂λ² (2,) for a number λ of the potential, by the name of its field: what its free energy integrates.
+
+    For `likelihood_power` the former is minus the log likelihood of all data. `thermodynamic_integration` takes its
+    average. Raises ValueError where the potential has no such number, or several.
+    """
+
+    parameter: str = static(kw_only=False)
+    name = "energy_derivative"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        place, leaves, treedef = self._find(potential)
+
+        def energy(value: Any) -> jax.Array:
+            return jax.tree.unflatten(treedef, [*leaves[:place], value, *leaves[place + 1 :]])(state.position)
+
+        now = jnp.asarray(leaves[place], jnp.result_type(float, *jax.tree.leaves(state.position)))
+        first = lambda value: jax.jvp(energy, (value,), (jnp.ones_like(value),))[1]  # noqa: E731
+        return jnp.stack(jax.jvp(first, (now,), (jnp.ones_like(now),)))
+
+    def _find(self, potential: Potential) -> tuple[int, list, Any]:
+        """Where the number is among the potential's leaves, and how to put these together again."""
+        named = list(named_leaves(potential, lambda node: False))
+        places = [i for i, (name, rule, leaf) in enumerate(named) if name == self.parameter and rule is not None]
+        if len(places) != 1 or jnp.ndim(named[places[0]][2]):
+            numbers = sorted(name for name, rule, leaf in named if rule is not None and not jnp.ndim(leaf))
+            raise ValueError(
+                f"EnergyDerivative takes one number of the potential by its field; {type(potential).__name__} has "
+                f"{numbers}; got {self.parameter!r}"
+            )
+        return places[0], [leaf for _, _, leaf in named], jax.tree.structure(potential)
+
+    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
+        self._find(potential)
 
 
 @pytree
@@ -171,6 +245,7 @@ potential_energy = _PotentialEnergy()
 kinetic_energy = _KineticEnergy()
 kinetic_temperature = _KineticTemperature()
 virial_temperature = VirialTemperature()
+equipartition = Equipartition()
 configurational_temperature = _ConfigurationalTemperature()
 
 
