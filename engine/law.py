@@ -1,5 +1,6 @@
 """What a scheme samples at its finite step: predicted averages of the thermodynamic quantities, and by which method."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .equilibrium import Equilibrium, Solvable, integrate
+from .equilibrium import ONCE, Equilibrium, Solvable, integrate
 from .linear import NoStationary, NotLinear, linear_map
 from .observables.measurements import (
     Equipartition,
@@ -71,21 +72,13 @@ def _linear(integrator: Integrator, potential: Solvable, like: Any, origin: Any)
     mean, covariance = step.stationary()
     x, s = step.position @ mean, step.position @ covariance @ step.position.T
     with jax.enable_x64(True):
-        zeros, unravel = ravel_pytree(jax.tree.map(lambda a: jnp.zeros(jnp.shape(a)), like))
-        wide, kernel = upcast(potential), upcast(integrator)
-        energy = lambda y: wide(unravel(y))  # noqa: E731
-        stiffness = np.asarray(jax.hessian(energy)(zeros))
-        force = np.asarray(jax.grad(energy)(jnp.asarray(x)))
-        at_mean = float(energy(jnp.asarray(x)))
-        kinetic = None
-        if integrator.has_momentum:
-            first = Noise(tuple(unravel(zeros) for _ in range(integrator.init_noise.normals)))
-            flat, back = ravel_pytree(kernel.init(wide, unravel(zeros), first))
-            quadratic = np.asarray(jax.hessian(lambda v: jnp.asarray(kernel.kinetic_energy(back(v))))(flat))
-            kinetic = float(np.trace(quadratic @ covariance)) / len(x)
+        zeros = jax.tree.map(lambda a: np.zeros(jnp.shape(a)), like)
+        forms = _forms(upcast(integrator), upcast(potential), zeros, jnp.asarray(x))
+        at_mean, force, stiffness, *quadratic = map(np.asarray, forms)
+    kinetic = float(np.trace(quadratic[0] @ covariance)) / len(x) if quadratic else None
     product = stiffness @ s
     return Law(
-        energy=at_mean + np.trace(product) / 2,
+        energy=float(at_mean) + np.trace(product) / 2,
         energy_variance=np.trace(product @ product) / 2 + force @ s @ force,
         position=x,
         position_variance=np.diag(s),
@@ -101,6 +94,19 @@ def _normal_cdf(x: np.ndarray) -> np.ndarray:
     from scipy.special import ndtr
 
     return ndtr(x)
+
+
+@functools.partial(jax.jit, compiler_options=ONCE)
+def _forms(integrator: Integrator, potential: Solvable, zeros: Any, x: Any) -> list:
+    """Energy and force at x, the energy's Hessian, and, with momenta, that of the kinetic energy in the ravelled state."""
+    origin, unravel = ravel_pytree(zeros)
+    energy = lambda y: potential(unravel(y))  # noqa: E731
+    forms = [*jax.value_and_grad(energy)(x), jax.hessian(energy)(origin)]
+    if integrator.has_momentum:
+        first = Noise(tuple(zeros for _ in range(integrator.init_noise.normals)))
+        flat, back = ravel_pytree(integrator.init(potential, zeros, first))
+        forms.append(jax.hessian(lambda v: jnp.asarray(integrator.kinetic_energy(back(v))))(flat))
+    return forms
 
 
 def _separable(integrator: Integrator, potential: Solvable, like: Any, origin: Any) -> Law:
