@@ -2,10 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
-.PHONY: demo test soak lint bench clean
+.PHONY: demo examples landscapes test soak lint bench clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/demo.py
+
+examples: .venv/.demo
+	$(BIN)/python examples/knob.py
+	$(BIN)/python examples/relaxation.py
+	$(BIN)/python examples/phi4.py
+	$(BIN)/python examples/kramers.py
+
+landscapes: .venv/.demo
+	$(BIN)/python examples/gallery.py
 
 test: .venv/.test
 	$(BIN)/python -m pytest -m "not slow"
