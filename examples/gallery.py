@@ -20,7 +20,7 @@ from heatbath import engine, potentials
 
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "landscapes.md"
 COLORS = (BLUE, GREEN, RED)  # cold to hot
-DPI = 80
+DPI = 110
 REJECTED = "by rejection under a histogram that bounds the density from above"
 BENT = "Gaussians, bent"
 
@@ -82,7 +82,7 @@ ENTRIES = (
     Entry(potentials.DoubleWell(barrier=1.0, tilt=0.2), draws=REJECTED),
     Entry(potentials.TripleWell(barrier=1.0), draws=REJECTED, x=(-1.5, 1.5), temperatures=(0.2, 0.4, 1.0)),
     Entry(potentials.Cosine(amplitude=1.0), draws=REJECTED, x=(-np.pi, np.pi)),
-    Entry(potentials.Torus(length=1.0), draws="uniform", x=(0.0, 1.0)),
+    Entry(potentials.Torus(length=2.0), draws="uniform", x=(0.0, 2.0)),
     Entry(
         potentials.GaussianMixture(
             means=[[-1.5, 0.0], [1.0, 1.2], [1.2, -1.0]], scales=[0.6, 0.4, 0.8], weights=[0.4, 0.2, 0.4]
@@ -218,7 +218,7 @@ def saved(figure: Any, path: pathlib.Path) -> pathlib.Path:
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(64)
+        small = image.convert("RGB").quantize(256)
     small.save(path, optimize=True)
     return path
 
@@ -230,12 +230,14 @@ def parameters(landscape: Any) -> str:
         value = getattr(landscape, field.name)
         array = np.asarray(value)
         short = str(value if array.ndim == 0 else np.round(array, 6).tolist())
-        shown.append(f"{field.name}={short if array.size <= 12 and array.ndim != 1 or array.size < 5 else array.shape}")
+        shown.append(
+            f"{field.name}={short if (array.size <= 12 and array.ndim != 1) or array.size < 5 else array.shape}"
+        )
     return f"{type(landscape).__name__}({', '.join(shown)})"
 
 
 def words(cls: type) -> str:
-    """A docstring as Markdown: indented lines are formulas."""
+    """A docstring as Markdown: indented lines are formulas, and averages in words need brackets that are no tags."""
     blocks = re.split(r"\n\n+", inspect.cleandoc(cls.__doc__ or ""))
     parts: list[str] = []
     for block in blocks:
@@ -245,10 +247,8 @@ def words(cls: type) -> str:
                 parts[-1] = parts[-1].removesuffix("```") + formula + "\n```"
             else:
                 parts.append(f"```text\n{formula}\n```")
-        else:  # a line of formulas may follow a line of words without a gap
-            parts.append(
-                re.sub(r"(?m)((?:^ {4}.*\n?)+)", lambda m: f"\n```text\n{inspect.cleandoc(m[0])}\n```\n", block)
-            )
+        else:
+            parts.append(re.sub(r"<(\S[^<>]*)>", r"⟨\1⟩", block))
     return "\n\n".join(part.strip() for part in parts)
 
 
@@ -256,7 +256,8 @@ def section(entry: Entry) -> str:
     """What a landscape says of itself, its picture, and its digits."""
     t = entry.temperatures[-1] if 1.0 not in entry.temperatures else 1.0
     state = entry.landscape.equilibrium(t)
-    digits = f"F = {state.free_energy:.8g}, ⟨U⟩ = {state.mean_energy:.8g}, S = {state.entropy:.8g}, C = {state.heat_capacity:.8g}"
+    numbers = {"F": state.free_energy, "⟨U⟩": state.mean_energy, "S": state.entropy, "C": state.heat_capacity}
+    digits = ", ".join(f"{name} = {round(value, 12) + 0.0:.8g}" for name, value in numbers.items())
     lines = [
         f"## {entry.name}", words(type(entry.landscape)), f"Draws: exact, {entry.draws}.",
         f"![{entry.name}](landscapes/{entry.name}.png)", f"`{parameters(entry.landscape)}` at T = {t:g}: {digits}",

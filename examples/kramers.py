@@ -9,7 +9,7 @@ above both. Run by `make examples`; the picture goes to out/kramers.png.
 """
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from judging import OUT, judge, report
@@ -79,7 +79,7 @@ def main(
     measured = [run.rate(rung, kramers.gap) for rung, kramers in enumerate(exact)]
     lines = {}
     for friction, kramers, (rate, error) in zip(frictions, exact, measured, strict=True):
-        nearest = min(ASYMPTOTES, key=lambda name: abs(np.log(ASYMPTOTES[name](friction) / kramers.gap)))  # noqa: B023
+        nearest = min(ASYMPTOTES, key=lambda name: abs(np.log(ASYMPTOTES[name](friction) / kramers.gap)))
         note = f"{nearest} formula: {ASYMPTOTES[nearest](friction):.4g}"
         lines[f"λ, γ = {friction:g}"] = judge(rate, kramers.gap, np.hypot(error, kramers.gap_error), note=note)
     title = (
