@@ -14,7 +14,7 @@ from heatbath import potentials
 ROOT = Path(__file__).parents[1]
 SMALL = {
     "knob": {"particles": 64, "steps": 1_000},
-    "relaxation": {"particles": 2_000},
+    "relaxation": {"particles": 2_000, "names": ("harmonic, overdamped", "double well, from the top")},
     "phi4": {"particles": 64, "steps": 1_000},
     "kramers": {"particles": 1_000, "steps": 2_400, "frictions": np.array([1.0, 3.0, 8.0])},
 }
@@ -31,20 +31,25 @@ def example(monkeypatch):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("phi4", "kramers"))) for name in SMALL]
+)
 def test_example(name, example, tmp_path, capsys):
-    """At a small size; every line has an error and a verdict."""
-    assert example(name).main(**SMALL[name], out=tmp_path)
+    """At a small size; every line has an error and a verdict. Kramers' turnover is drawn, too."""
+    out = tmp_path if name == "kramers" else None
+    assert example(name).main(**SMALL[name], out=out)
     printed = capsys.readouterr().out
     assert "all passed (p-value 1e-06 a line)" in printed and "nan" not in printed
-    assert len(list(tmp_path.glob("*.png"))) == 1
+    assert len(list(tmp_path.glob("*.png"))) == (out is not None)
 
 
-def test_an_example_fails_when_theory_and_measurement_differ(example, tmp_path, monkeypatch, capsys):
+def test_an_example_fails_when_theory_and_measurement_differ(example, monkeypatch, capsys):
     """A mutant: the entropic force without its factor 1/2."""
-    knob = example("knob")
+    knob, judging = example("knob"), example("judging")
+    force = knob.forces(64, 200)
+    assert judging.report("right", knob.force_lines(force))
     monkeypatch.setattr(knob, "entropic", lambda t: knob.WELL.transverse * knob.WELL.softening * t)
-    assert not knob.main(**SMALL["knob"], out=tmp_path)
+    assert not judging.report("wrong", knob.force_lines(force))
     assert "NOT passed: force at x = -1" in capsys.readouterr().out
 
 
