@@ -123,6 +123,9 @@ def compare(
     for name, result in run.named_results(after):
         flags += [f"{name}: {flag}" for flag in getattr(result, "flags", ())]
     method = " and ".join(dict.fromkeys(theory.method for _, theory in tables))
+    escapes = [theory.law.escape for _, theory in tables if theory.law is not None and theory.law.escape is not None]
+    if escapes:
+        method += f", {max(escapes, key=lambda escape: escape.log10_density)}"
     rule = f" (steps {after + 1} to {run.step}; p-value {p_value:g} for all; step bias: {method})"
     return Verdict(_title(run), lines, tuple(dict.fromkeys(flags)), rule)
 

@@ -26,6 +26,18 @@ from .transfer import NoTransfer, stationary_averages
 ACCURACY = 2e-6  # relative, of transfer matrices
 
 
+class Escape(NamedTuple):
+    """Where steps lead further and further away, as forces do that grow faster than x, and how rare it is to be there."""
+
+    mean: float
+    distance: float  # from the mean, of each coordinate
+    log10_density: float
+
+    def __str__(self) -> str:
+        place = f"{self.distance:.3g} from {round(self.mean, 3) + 0.0:.3g}"
+        return f"quasi-stationary: steps run away {place}, where the density is 1e{self.log10_density:.0f}"
+
+
 class Law(NamedTuple):
     """Stationary averages at finite step; kinetic is None when overdamped.
 
@@ -41,6 +53,7 @@ class Law(NamedTuple):
     configurational: float
     method: str
     bins: Callable  # (equilibrium, edges, coordinate) -> probability of each bin of one ravelled coordinate
+    escape: "Escape | None" = None  # of a law that is only quasi-stationary
 
     @property
     def virial(self) -> float | None:
@@ -137,21 +150,20 @@ def _separable(integrator: Integrator, potential: Solvable, like: Any, origin: A
         kinetic=rest[-1] if integrator.has_momentum else None,
         equipartition=None if angles else np.full(d, virial - origin * gradient),
         configurational=gradient2 / curvature if curvature else np.nan,  # of a flat landscape
-        method="transfer matrix" + _escape(potential, temperature, float(mean[0]), found.runaway),
+        method="transfer matrix",
         bins=bins,
+        escape=_escape(potential, temperature, float(mean[0]), found.runaway),
     )
 
 
-def _escape(potential: Solvable, temperature: float, mean: float, runaway: float | None) -> str:
-    """Of a quasi-stationary law, what escapes: how rare it is to be where steps lead further and further away."""
+def _escape(potential: Solvable, temperature: float, mean: float, runaway: float | None) -> Escape | None:
     if runaway is None:
-        return ""
+        return None
     with jax.enable_x64(True):
         wide = upcast(potential)
         state = wide.equilibrium(temperature, np.zeros(1))
         edge = [float(wide(np.array([mean + side * runaway]))) for side in (-1, 1)]
-    logarithm = (state.free_energy - min(edge)) / temperature / np.log(10)
-    return f", quasi-stationary: steps {runaway:.3g} from {mean:.3g} run away, where the density is 1e{logarithm:.0f}"
+    return Escape(mean, runaway, (state.free_energy - min(edge)) / temperature / np.log(10))
 
 
 def _measured(potential: Any, integrator: Any, state: Any) -> jax.Array:

@@ -128,11 +128,13 @@ def test_where_a_quasi_stationary_law_escapes_is_said():
     """Euler and Maruyama on (x² - 1)² run away from √(1 + 1/2h) (analytic.md A.2)."""
     h = 0.02
     law = predict(integrators.EulerMaruyama(step_size=h, temperature=0.5), potentials.DoubleWell(), np.zeros(1))
-    assert "quasi-stationary" in law.method
-    reach = float(law.method.split("steps ")[1].split()[0])
-    assert reach == pytest.approx(np.sqrt(1 + 1 / (2 * h)), rel=0.02)
+    assert law.escape is not None and law.escape.distance == pytest.approx(np.sqrt(1 + 1 / (2 * h)), rel=0.02)
+    u = (law.escape.distance**2 - 1) ** 2
+    log_z = potentials.DoubleWell().equilibrium(0.5).log_partition
+    assert law.escape.log10_density == pytest.approx((-u / 0.5 - log_z) / np.log(10), rel=1e-6)
+    assert "quasi-stationary" in str(law.escape)
     smooth = predict(integrators.EulerMaruyama(step_size=0.05), potentials.LogCosh(), np.zeros(1))
-    assert "quasi" not in smooth.method
+    assert smooth.escape is None
 
 
 def test_few_particles_have_no_shape():

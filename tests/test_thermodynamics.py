@@ -444,7 +444,7 @@ def quiet(potential=WELL, integrator=None, measured=()):
 
 
 SWEPT = integrators.BAOA(step_size=0.1, temperature=engine.sweep([1.0, 2.0]))
-DENSITY = observables.Density(np.arange(3.0), np.ones((1, 2)), np.ones((1, 2)), np.zeros((1, 2)), "particles", 3, 9)
+DENSITY = observables.Density(np.arange(3.0), np.ones((1, 2)), np.ones((1, 2)), np.zeros((1, 2)), "particles", 3, 9, ())
 
 
 @pytest.mark.parametrize(
