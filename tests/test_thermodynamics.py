@@ -78,12 +78,13 @@ def test_free_energy_of_a_population():
     """Far more precise than <U> or S alone in equilibrium; above it by T KL elsewhere; F = <U> - T S by construction."""
     state = WELL.equilibrium(0.5)
     z = []
-    for key in range(40):
-        x = draws(WELL, 0.5, 4_000, key)
-        run = still(WELL, x, 0.5)
+    populations = jnp.asarray(draws(WELL, 0.5, 16 * 4_000, 2).reshape(16, 4_000, 1))
+    run = still(WELL, populations[0], 0.5)
+    for x in populations:
+        run = dataclasses.replace(run, state=run.state._replace(position=x))
         free = engine.free_energy_of(run)
         z.append((free.value - state.free_energy) / free.error)
-    assert abs(np.mean(z)) < 0.5 + P / np.sqrt(40) and abs(np.std(z) - 1) < P / np.sqrt(80)
+    assert abs(np.mean(z)) < 0.5 + P / np.sqrt(16) and abs(np.std(z) - 1) < P / np.sqrt(32)
     s = engine.entropy(run)
     energy = np.mean([float(u) for u in jax.vmap(WELL)(jnp.asarray(x, jnp.float32))])
     assert free.value == pytest.approx(energy - 0.5 * s.value, abs=1e-5) and free.error < 0.5 * s.error / 2
@@ -156,11 +157,11 @@ def test_integration_over_temperature_and_mbar_agree_with_the_exact_free_energy(
 
 
 def test_integration_is_calibrated():
-    """A harmonic well under a scheme exact for it: ln Z = (d/2) ln T; 40 ensembles, all rungs of one correlated by β."""
+    """A harmonic well under a scheme exact for it: ln Z = (d/2) ln T; 24 ensembles."""
     temperatures, z = np.array([0.5, 0.7, 1.0]), []
     bath = integrators.LeimkuhlerMatthews(step_size=0.8, temperature=engine.sweep(temperatures))
     measured = {"energy": observables.Mean(observables.potential_energy, every=5)}
-    for key in range(40):
+    for key in range(24):
         run = simulate(potentials.Harmonic(), bath, jnp.zeros((128, 2)), steps=200, key=key, observables=measured)
         found = engine.thermodynamic_integration(run)
         z.append((found.log_partition - np.log(temperatures / 0.5))[1:] / found.error[1:])
@@ -197,7 +198,7 @@ def evidence(**options):
     powers = engine.sweep(np.linspace(0, 1, 9) ** 2)
     measured = {"slope": observables.Mean(observables.EnergyDerivative("likelihood_power"))}
     bath = integrators.BAOA(step_size=0.1, friction=3.0)
-    return simulate(posterior(likelihood_power=powers, **options), bath, jnp.zeros((1_000, 3)), steps=600, key=3,
+    return simulate(posterior(likelihood_power=powers, **options), bath, jnp.zeros((256, 3)), steps=300, key=3,
                     observables=measured)  # fmt: skip
 
 
@@ -205,7 +206,7 @@ def test_evidence_of_a_posterior():
     """ln evidence -9.7086 of a regression, from prior to posterior; a dropped N/n is caught."""
     found = engine.thermodynamic_integration(evidence())
     value, error = found.difference
-    assert abs(value - REGRESSION.log_evidence) < P * error < 0.2
+    assert abs(value - REGRESSION.log_evidence) < P * error < 0.4
     mutant = engine.thermodynamic_integration(evidence(kind=Dropped, batch_size=6))
     assert abs(mutant.log_partition[-1] - REGRESSION.log_evidence) > P * np.hypot(mutant.error, mutant.quadrature)[-1]
 
@@ -264,7 +265,7 @@ def test_reweighting_to_where_one_is_changes_nothing():
 
 
 def test_mbar_on_a_chain():
-    """64 coordinates' worth of overlap trouble: Phi4Chain in 8 coordinates, free energies from its transfer operator."""
+    """Eight coupled coordinates: free energies against the transfer operator."""
     chain, temperatures = potentials.Phi4Chain(sites=8), np.geomspace(0.5, 1.0, 4)
     energy = jax.jit(jax.vmap(chain))
     u = [np.asarray(energy(jnp.asarray(draws(chain, t, 500, k), jnp.float32))) for k, t in enumerate(temperatures)]
