@@ -17,10 +17,12 @@ landscapes: .venv/.demo
 	$(BIN)/python examples/gallery.py
 
 test: .venv/.test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and alone"
 
 soak: .venv/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 lint: .venv/.lint
 	$(BIN)/ruff check .

@@ -49,6 +49,7 @@ def test_the_table_in_the_readme_is_what_the_first_snippet_prints(capsys):
         assert name in printed, name
 
 
+@pytest.mark.alone
 def test_first_snippet_is_quick_from_a_cold_process(tmp_path):
     """4 s on two idle cores; the bound leaves room for a busy machine and takes the better of two."""
     file = tmp_path / "first.py"

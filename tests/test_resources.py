@@ -11,6 +11,7 @@ import pytest
 from heatbath import engine
 from heatbath.engine.layout import choose
 
+pytestmark = pytest.mark.alone
 ROOT = pathlib.Path(__file__).parent.parent
 
 MEMORY = """
