@@ -8,12 +8,10 @@ import jax
 import numpy as np
 
 from .equilibrium import Equilibrium, Solvable
-from .law import Law, NoLaw, predict, thermometer
-from .marks import Sweep
+from .law import Law, NoLaw, laws, step_bias, thermometer, with_step
 from .measured import plain, snapshot_energies, snapshots
 from .observables import Equipartition, Mean, VirialTemperature
 from .observables.statistics import normal_score
-from .pytree import is_configuration
 from .run import Run
 from .simulate import simulate
 from .snapshot import Shape, shapes
@@ -60,8 +58,8 @@ def compare(
     A line passes when |measured - exact - step bias| is within `tolerance` plus what its error allows at `p_value`
     divided by how many numbers are compared (Student's t, Bonferroni): a run that is right fails with that probability in
     all. The step bias is what the scheme must show at this step: from its exact discrete law, a transfer
-    matrix, or, where neither applies, a second run at half the step. Arrays of more than four numbers make one line, of
-    the worst of them. A ladder gives every rung its lines.
+    matrix, or, where neither applies, a second run at half the step; it counts only where it shrinks with the step. Arrays
+    of more than four numbers make one line, of the worst of them. A ladder gives every rung its lines.
 
     Where marginal densities are exact the last snapshot is compared too: χ² of each coordinate's histogram against the
     law at this step; its Kullback-Leibler divergence from the Gibbs state, free of the plug-in bias (bins - 1)/2n, whose
@@ -203,13 +201,13 @@ def _theory(run: Run, potential: Solvable, integrator: Any, rung: int, after: in
     state = potential.equilibrium(float(integrator.temperature), like=run.position)
     quantities = list(_known(run, state))
     try:
-        law = predict(integrator, potential, run.position, origin=origin_of(run))
-        return Theory(quantities, law.method, lambda q: (np.ravel(q.of_law(law)) - q.exact, 0.0), state, law)
+        pair = laws(integrator, potential, run.position, origin=origin_of(run))
+        return Theory(quantities, pair[0].method, lambda q: (step_bias(pair, q.of_law, q.exact), 0.0), state, pair[0])
     except NoLaw:
         order = integrator.stationary_order
         if order is None:
             raise ValueError(f"{type(integrator).__name__} declares no stationary law to compare with") from None
-    half = simulate(dataclasses.replace(run, records=run.records), integrator=halved(run.integrator), steps=0)
+    half = simulate(dataclasses.replace(run, records=run.records), integrator=with_step(run.integrator, 0.5), steps=0)
     half = simulate(half, steps=2 * (run.step - after), observables=run.measured, progress=False)
     factor = 2.0**order / (2.0**order - 1)
     coarse_run, fine_run = Estimates(run, after), Estimates(half, run.step)
@@ -233,17 +231,6 @@ def origin_of(run: Run) -> Any:
     """The origin of the run's virial; 0 if it has none."""
     origins = [o.measure.origin for _, _, o in means(run) if isinstance(o.measure, VirialTemperature | Equipartition)]
     return origins[0] if origins else 0.0
-
-
-def halved(integrator: Any) -> Any:
-    """The integrator at half its step size, marks and schedules kept."""
-    h = integrator.step_size
-    if isinstance(h, Sweep):
-        half: Any = Sweep(np.asarray(h.values) / 2, shared_noise=h.shared_noise)
-    else:
-        half = (lambda step: h(step) / 2) if callable(h) else h / 2  # pyright: ignore[reportOperatorIssue]
-    assert is_configuration(integrator)
-    return dataclasses.replace(integrator, step_size=half)
 
 
 class Estimates:

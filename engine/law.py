@@ -1,5 +1,6 @@
 """What a scheme samples at its finite step: predicted averages of the thermodynamic quantities, and by which method."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from .equilibrium import ONCE, Equilibrium, Solvable, integrate
 from .linear import NoStationary, NotLinear, linear_map
+from .marks import Sweep
 from .observables.measurements import (
     Equipartition,
     Measurement,
@@ -24,6 +26,7 @@ from .pytree import size_of, upcast
 from .transfer import NoTransfer, stationary_averages
 
 ACCURACY = 2e-6  # relative, of transfer matrices
+ROUNDING = 1e-5  # relative, of any law
 
 
 class Escape(NamedTuple):
@@ -78,6 +81,31 @@ def predict(integrator: Integrator, potential: Solvable, like: Any, *, origin: A
     except (NotLinear, NoTransfer, NoStationary) as error:
         raise NoLaw(str(error)) from None
     raise NoLaw(f"{type(potential).__name__} is neither quadratic nor a sum over coordinates")
+
+
+def laws(integrator: Integrator, potential: Solvable, like: Any, *, origin: Any = 0.0) -> tuple[Law, Law]:
+    """The law of a scheme, and that at a quarter of its step, which tells what of a bias is the step's. Raises `NoLaw`."""
+    found = [predict(scheme, potential, like, origin=origin) for scheme in (integrator, with_step(integrator, 0.25))]
+    return found[0], found[1]
+
+
+def step_bias(pair: tuple[Law, Law], of_law: Callable[[Law], Any], exact: Any) -> np.ndarray:
+    """A quantity's bias where it is the step's: a quarter of the step leaves at most half of it.
+
+    What a wrong scheme shows at every step is no excuse: its own law would explain any mistake.
+    """
+    coarse, fine = (np.ravel(np.asarray(of_law(law), float)) - exact for law in pair)
+    return np.where(np.abs(fine) <= np.abs(coarse) / 2 + ROUNDING * np.abs(exact).max(), coarse, 0.0)
+
+
+def with_step(integrator: Any, factor: float) -> Any:
+    """The integrator at a multiple of its step size, marks and schedules kept."""
+    h: Any = integrator.step_size
+    if isinstance(h, Sweep):
+        scaled: Any = Sweep(np.asarray(h.values) * factor, shared_noise=h.shared_noise)
+    else:
+        scaled = (lambda step: h(step) * factor) if callable(h) else h * factor  # pyright: ignore[reportOperatorIssue]
+    return dataclasses.replace(integrator, step_size=scaled)
 
 
 def _linear(integrator: Integrator, potential: Solvable, like: Any, origin: Any) -> Law:

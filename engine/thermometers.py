@@ -1,18 +1,18 @@
 """Thermometers side by side with the bath: what disagrees with it by more than errors and the step allow."""
 
+from typing import Any
+
 import numpy as np
 
-from .compare import Estimates, Quantity, halved, lines_of, means, origin_of
+from .compare import Estimates, Quantity, lines_of, means, origin_of
 from .equilibrium import Solvable
-from .law import Law, NoLaw, predict, thermometer
+from .law import Law, NoLaw, laws, step_bias, thermometer
 from .measured import plain, temperatures_of
-from .observables import Measurement
 from .protocols import NoiseSpec
 from .run import Run
 from .verdict import Line, Verdict
 
 P_VALUE = 1e-6  # of a line
-ROUNDING = 1e-5  # relative, of a law
 
 
 def thermometers(run: Run, *, after: int | None = None, p_value: float = P_VALUE) -> Verdict:
@@ -57,10 +57,10 @@ def _judge(run: Run, after: int, p_value: float, *, frugal: bool = False) -> Ver
         judge = lambda name, bias, r=rung, q=read: lines_of(estimates, q[name], r, bias, 0.0, p_value, 0.0)  # noqa: E731
         new = {key: line for name in read for key, line in judge(name, 0.0).items()}
         if not frugal or not all(line.passed for line in new.values()):
-            laws, note = _laws(run, rung, after), "no bias predicted"
-            methods.add(laws[0].method if laws else note)
-            biases = {name: _step_bias(laws, measure, temperature) for _, name, measure in found}
-            new = {key: line if laws else line._replace(step_bias=None, note=note)
+            pair, note = _laws(run, rung, after), "no bias predicted"
+            methods.add(pair[0].method if pair else note)
+            biases = {name: _bias(pair, measure, temperature) for _, name, measure in found}
+            new = {key: line if pair else line._replace(step_bias=None, note=note)
                    for name in read for key, line in judge(name, biases[name]).items()}  # fmt: skip
         lines |= {
             key + (f" [rung {rung}, T = {temperature:g}]" if run.ladder else ""): line for key, line in new.items()
@@ -72,25 +72,20 @@ def _judge(run: Run, after: int, p_value: float, *, frugal: bool = False) -> Ver
     )
 
 
-def _laws(run: Run, rung: int, after: int) -> tuple[Law, ...]:
-    """What the scheme samples at its step and at a quarter of it; nothing where that cannot be told."""
+def _laws(run: Run, rung: int, after: int) -> tuple[Law, Law] | None:
+    """What the scheme samples at its step and at a quarter of it; None where that cannot be told."""
     potential, integrator = plain(run, rung, after)
     if not isinstance(potential, Solvable):
-        return ()
+        return None
     try:
-        steps = (integrator, halved(halved(integrator)))
-        return tuple(predict(scheme, potential, run.position, origin=origin_of(run)) for scheme in steps)
+        return laws(integrator, potential, run.position, origin=origin_of(run))
     except NoLaw:
-        return ()
+        return None
 
 
-def _step_bias(laws: tuple[Law, ...], measure: Measurement, temperature: float) -> np.ndarray:
-    """A thermometer's bias where it is the step's: a quarter of the step leaves at most half of it."""
-    biases = [np.ravel(np.asarray(thermometer(law, measure), float)) - temperature for law in laws]
-    if not laws:
-        return np.zeros(1)
-    shrinks = np.abs(biases[1]) <= np.abs(biases[0]) / 2 + ROUNDING * temperature
-    return np.where(shrinks, biases[0], 0.0)
+def _bias(pair: tuple[Law, Law] | None, measure: Any, temperature: float) -> np.ndarray:
+    """What a thermometer reads beside the bath because of the step."""
+    return step_bias(pair, lambda law: thermometer(law, measure), temperature) if pair else np.zeros(1)
 
 
 def _warning(name: str, line: Line) -> str:
