@@ -17,7 +17,7 @@ from heatbath.engine.divergence import entropy_nearest, kl_from_counts, kl_gauss
 from heatbath.engine.linear import linear_map
 from heatbath.engine.ornstein_uhlenbeck import Gaussian
 from heatbath.integrators import BAOAB, EulerMaruyama
-from heatbath.potentials import DoubleWell, Harmonic, Solvable
+from heatbath.potentials import Cosine, DoubleWell, Harmonic, Solvable
 
 Z = 5.0
 OVERDAMPED = Gaussian(np.array([2.0]), np.array([[0.25]]))
@@ -313,6 +313,22 @@ def test_relaxation_rate_of_the_mean_position(barrier, step, n, first, last, exa
     error = np.std(before / before.mean() - after / after.mean()) / (last - first) / np.sqrt(n)
     assert abs(rate - own) < Z * error < 0.035 * exact
     assert abs(rate - exact) < 0.02 * exact + 2 * error
+
+
+def test_relaxation_rate_on_a_circle():
+    """⟨sin x⟩, released off the minimum of -2 cos x, decays at the gap of the circle: within 2 %, and two errors."""
+    n, step, first, last, exact = 2_000_000, 0.005, 0.8, 1.8, 1.6473654
+    run = engine.simulate(Cosine(amplitude=2.0), EulerMaruyama(step_size=step), np.full((n, 1), 0.9, np.float32),
+                          steps=round(first / step), key=5, observables=(), progress=False)  # fmt: skip
+    before = np.sin(np.asarray(run.positions, float))
+    after = np.sin(
+        np.asarray(engine.simulate(run, steps=round((last - first) / step), progress=False).positions, float)
+    )
+    rate = np.log(before.mean() / after.mean()) / (last - first)
+    error = np.std(before / before.mean() - after / after.mean()) / (last - first) / np.sqrt(n)
+    assert 2 * error < 0.02 * exact
+    assert abs(rate - exact) < 0.02 * exact + 2 * error, (rate, error)
+    assert abs(rate / 1.1 - exact) > 0.02 * exact + 2 * error  # a mobility off by 10 % does not pass
 
 
 def test_entropy_produced_by_a_scheme():
