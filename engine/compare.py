@@ -177,6 +177,8 @@ def _known(run: Run, state: Equilibrium) -> Iterator[Quantity]:
 def _given(run: Run, exact: dict[str, Any], step_bias: dict[str, Any], rung: int) -> Theory:
     """What the user knows of what was measured."""
     biases = {name: np.ravel(value) for name, value in step_bias.items()}
+    if unknown := set(biases) - set(exact):
+        raise ValueError(f"step_bias names {sorted(unknown)}; exact has {sorted(exact)}")
     return Theory(list(_named(run, exact, rung)), "given", lambda q: (biases.get(q.name, np.zeros(1)), 0.0))
 
 

@@ -10,6 +10,7 @@ from .measured import Measured, plain, snapshot_energies, snapshots, temperature
 from .run import Run
 
 BINS = {1: (3.0, 1 / 3), 2: (1.5, 1 / 4)}  # by dimension: factor and power of n, for which noise leads the bias
+DISAGREE = 4.0  # errors between the estimates by bins and by neighbours
 
 
 def entropy(positions: Any, *, bins: int | None = None, period: float | None = None) -> Measured:
@@ -94,9 +95,12 @@ def _entropy(x: np.ndarray, bins: int | None, period: float | None, beside: Any 
     # χ² of the bins splits into that of the pairs and that within them; the latter counts 4/3
     noise = fewer + (free - fewer) * 16 / 9
     error = np.sqrt(max(terms.var() - noise / n, 0.0) / n + noise / (2 * n * n))
-    return Measured(
-        float(terms.mean() + bias / (2 * n)), float(error), f"histogram of {' × '.join([str(bins)] * d)} bins"
-    )
+    value = float(terms.mean() + bias / (2 * n))
+    if period is None:  # equal bins see nothing of a density with long tails or narrow peaks, and do not know it
+        near = entropy_nearest(x, beside=beside)
+        if not abs(near.value - value) < DISAGREE * np.hypot(near.error, error):
+            return Measured(near.value, near.error, "nearest neighbours: bins do not resolve the density")
+    return Measured(value, float(error), f"histogram of {' × '.join([str(bins)] * d)} bins")
 
 
 def _binned(cells: np.ndarray, bins: int, volume: float) -> tuple[np.ndarray, int]:

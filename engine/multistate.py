@@ -146,7 +146,8 @@ def reweight(energies: Any, values: Any = None, *, to: float, temperature: float
 
     energies: a `Run` without a ladder (as for `mbar`), or an array (n,) or (times, n) of independent particles with their
     `temperature` T. values: v, of the same leading axes; the energy if not given. to: T'. The error is the spread over
-    particles. Raises ValueError, with the number, where fewer than 50 particles would carry the average.
+    particles. Raises ValueError, with the number, where fewer than 50 particles would carry the average, and from 2 T on,
+    where the weights have no variance under any energy without an upper bound, and an error bar would mean nothing.
     """
     if isinstance(energies, Run):
         if energies.ladder:
@@ -160,6 +161,11 @@ def reweight(energies: Any, values: Any = None, *, to: float, temperature: float
         raise ValueError(f"temperature must be the positive one at which the energies were found; got {temperature!r}")
     if u.ndim not in (1, 2) or not np.all(np.isfinite(u)):
         raise ValueError(f"reweight takes finite energies (n,) or (times, n); got shape {u.shape}")
+    if to >= 2 * temperature:
+        raise ValueError(
+            f"to must be below twice the temperature {temperature:g}; got {to:g}: the weights would have no variance. Use "
+            "a ladder of temperatures and mbar"
+        )
     return _solve(u.reshape(-1, 1, u.shape[-1]), np.array([float(temperature)]), u.shape).average(to, values)
 
 

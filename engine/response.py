@@ -89,7 +89,7 @@ def response(
     energy, driven, strong = as_potential(potential), integrator, as_potential(potential)
     if force is not None:
         pull = Pull(force=force)
-        size = float(np.sqrt(np.mean(np.square(force))))
+        size = float(force) if np.ndim(force) == 0 else float(np.linalg.norm(force))
         strong, cause = energy + pull, lambda x: -pull(x) / size
     else:
         if integrator.has_momentum:

@@ -31,7 +31,7 @@ class GaussianMixture(Boxed):
 
     since z^f is subadditive. Multiplied out the right-hand side is a mixture of Gaussians, and a draw of it is accepted
     with probability (Σ aₖ)^f / Σ aₖ^f ≥ k^(f-1): always at T = 1, 1/2, 1/3, …, where the mean and covariance are closed
-    forms too. At other temperatures log Z, moments, marginals and averages are sums over a grid in one or two
+    forms too. log Z, and at other temperatures moments, marginals and averages, are sums over a grid in one or two
     coordinates and raise `NotKnown` above; as do draws so cold that the product has more than 200,000 terms.
     """
 

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from ..engine.equilibrium import Solvable
 from ..engine.noise import Stream, counter, key_words, normals, stream_key
 from ..engine.pytree import number, pytree, ravel, size_of
+from .cubature import normal_density, normal_nodes
 
 
 @pytree
@@ -58,10 +59,14 @@ class Harmonic(Solvable):
         d = size_of(like)
         return np.broadcast_to(self.center, (d,)).astype(float), temperature * np.linalg.inv(self.matrix(d))
 
+    def quadrature(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
+        mean, covariance = self.moments(temperature, like)
+        xi, weights = normal_nodes(len(mean))
+        return mean + xi @ np.linalg.cholesky(covariance).T, weights
+
     def marginal(self, temperature: float, like: Any, coordinate: int, x: np.ndarray) -> np.ndarray:
         mean, covariance = self.moments(temperature, like)
-        variance = covariance[coordinate, coordinate]
-        return np.exp(-((x - mean[coordinate]) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+        return normal_density(x, mean[coordinate], covariance[coordinate, coordinate])
 
     def draw(self, temperature: float, like: Any, key: Any, n: int) -> Any:
         flat, unravel = ravel_pytree(like)

@@ -11,6 +11,7 @@ import scipy.special
 import scipy.stats
 
 from heatbath import engine, integrators, potentials
+from heatbath.engine import Noise, pytree
 from heatbath.engine.law import predict
 from heatbath.engine.snapshot import shapes
 
@@ -148,3 +149,33 @@ def test_without_a_law_nothing_is_decided():
     found = shapes(np.asarray(state.sample(1, 1_000), float), np.zeros(1_000), state, None)
     assert [shape.decides for shape in found] == [False, False]
     assert found[1].line.step_bias is None
+
+
+@pytree
+class Hot(integrators.EulerMaruyama):
+    """Euler and Maruyama whose noise is that of a bath 10 % too hot."""
+
+    def step(self, potential, state, noise):
+        return super().step(potential, state, Noise(tuple(np.float32(np.sqrt(1.1)) * xi for xi in noise.normals)))
+
+
+@pytest.mark.parametrize("scheme, right", [(integrators.EulerMaruyama, True), (Hot, False)])
+def test_a_kernel_that_is_too_hot_does_not_explain_itself(scheme, right):
+    """Its own law says what it does, but the bias does not shrink with the step."""
+    for landscape in (potentials.Harmonic(stiffness=1.5), WELL, RING):
+        start = landscape.equilibrium(0.5).sample(5, 4_000)
+        run = engine.simulate(landscape, scheme(step_size=0.01, temperature=0.5), start, steps=1_500, key=6)
+        assert engine.compare(run).passed == right
+
+
+def test_bins_wider_than_the_density():
+    for edges in ([-100.0, 0.0, 100.0], [-3e4, 0.0, 3e4]):
+        found = potentials.Harmonic().equilibrium(1.0).bin_probabilities(edges)
+        np.testing.assert_allclose(found, 0.5, atol=1e-9)
+    np.testing.assert_allclose(
+        potentials.DoubleWell().equilibrium(0.1).bin_probabilities([-20.0, 0.0, 20.0]), 0.5, atol=1e-9
+    )
+    knob = potentials.EntropicWell()
+    np.testing.assert_allclose(knob.equilibrium(knob.crossover).bin_probabilities([-3.0, 0.0, 3.0]), 0.5, atol=1e-8)
+    square = potentials.Harmonic(stiffness=np.array([1.0, 2.0])).equilibrium(0.7).expectation(lambda x: x**2)
+    np.testing.assert_allclose(square, [0.7, 0.35], rtol=1e-12)

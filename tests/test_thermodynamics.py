@@ -65,6 +65,15 @@ def test_entropy_by_histogram(landscape, temperature, d):
     assert mutant.mean() > 0.5 + P / 8
 
 
+def test_entropy_where_equal_bins_see_nothing():
+    """Long tails and narrow valleys: neighbours take over."""
+    for landscape in (potentials.Funnel(dimension=2, scale=3.0), potentials.Rosenbrock(a=0.5, b=50.0)):
+        state = landscape.equilibrium(1.0)
+        found = engine.entropy(np.asarray(state.sample(3, 20_000), float))
+        assert "nearest neighbours" in found.method
+        assert abs(found.value - state.entropy) < P * found.error + 0.02
+
+
 def test_entropy_by_neighbours_and_of_a_run():
     x = np.random.default_rng(0).normal(size=(3_000, 3)).astype(np.float32)
     found, exact = engine.entropy(x), 1.5 * np.log(2 * np.pi * np.e)

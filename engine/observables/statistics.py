@@ -137,6 +137,10 @@ def nested_r_hat(groups: Moments) -> np.ndarray:
     `jnp.tile(points, (n // 64, 1))`, 64 points. At equilibrium m particles a group give at most 1 + 1/(2m). NaN of fewer
     than two groups. Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman, Bayesian Analysis (2024).
     """
+    if not isinstance(groups, Moments):
+        raise TypeError(
+            f"nested_r_hat takes sums of groups, which a Mean's result has done: .r_hat; got {type(groups).__name__}"
+        )
     if groups.mean.shape[-1] < 2:
         return np.full(groups.mean.shape[:-1], np.nan)
     k = groups.mean.shape[-3]
