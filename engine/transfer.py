@@ -129,7 +129,7 @@ def _runaway(
 
 def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviation: float, period: Any) -> tuple:
     """Uniform nodes over the part of the line that matters, or over a period, and their Gibbs weights."""
-    energy = jax.jit(jax.vmap(lambda x: potential(x[None])), compiler_options=ONCE)
+    energy = functools.partial(_energies, potential)
     if period is not None:
         x = np.arange(NODES) * (float(period) / NODES)
         u = np.asarray(energy(x))
@@ -142,6 +142,11 @@ def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviatio
     u = np.asarray(energy(np.resize(x, wide.shape)))[:NODES]  # the shape that is compiled already
     weight = np.exp(-(u - u.min()) / temperature)
     return x, weight / weight.sum()
+
+
+@functools.partial(jax.jit, compiler_options=ONCE)
+def _energies(potential: Potential, x: Any) -> jax.Array:
+    return jax.vmap(lambda x: potential(x[None]))(x)
 
 
 def _recurrence(x: np.ndarray, weight: np.ndarray, count: int) -> list[tuple[float, float, float]]:
