@@ -13,7 +13,7 @@ from .ensemble import scatter as scatter
 from .entropy import entropy as entropy
 from .entropy import free_energy_of as free_energy_of
 from .fokker_planck import FokkerPlanck as FokkerPlanck
-from .free_energy_profile import Profile as Profile
+from .free_energy_profile import FreeEnergyProfile as FreeEnergyProfile
 from .free_energy_profile import free_energy_profile as free_energy_profile
 from .hardware import tune_cpu as tune_cpu
 from .integration import Integration as Integration

@@ -7,7 +7,7 @@ import numpy as np
 from .observables import Density
 
 
-class Profile(NamedTuple):
+class FreeEnergyProfile(NamedTuple):
     """Free energy along a coordinate: centers (bins,), value and its standard error ([rungs,] value's shape, bins)."""
 
     centers: np.ndarray
@@ -15,7 +15,7 @@ class Profile(NamedTuple):
     error: np.ndarray
 
 
-def free_energy_profile(density: Density, temperature: Any) -> Profile:
+def free_energy_profile(density: Density, temperature: Any) -> FreeEnergyProfile:
     """-T ln p of any measured coordinate, with error bars: potential of mean force, landscape of a collective variable.
 
         F(q) = -T ln p(q),    p(q) = <δ(q(x) - q)>,    error T δp/p
@@ -36,4 +36,4 @@ def free_energy_profile(density: Density, temperature: Any) -> Profile:
         )
     t = t.reshape(t.shape + (1,) * (p.ndim - t.ndim)) if t.ndim else t
     seen = np.where(p > 0, p, np.nan)
-    return Profile(density.centers, -t * np.log(seen), t * error / seen)
+    return FreeEnergyProfile(density.centers, -t * np.log(seen), t * error / seen)

@@ -20,6 +20,7 @@ from .equilibrium import ONCE
 from .protocols import Integrator, Noise, Potential
 from .pytree import upcast
 
+WIDE = 16001  # energies are always computed at this many places, so that they compile once
 NODES, NODES_XI = 200, 18  # of x, of the Gaussian
 DEEPEST = 36.0  # nodes with energies this many T above the minimum are left out: their weight is 2e-16
 LADDER = ((16, 6), (24, 8), (32, 10), (44, 12))  # polynomials in x and in the Gaussian, until two agree
@@ -33,15 +34,25 @@ class NoTransfer(ValueError):
     """The scheme or the energy is not of the kind that a transfer matrix in one coordinate describes."""
 
 
+class Escape(NamedTuple):
+    """Where steps lead further and further away, as forces do that grow faster than x, and how rare it is to be there."""
+
+    mean: float
+    distance: float  # from the mean, beyond which a step without noise leads further away
+    log10_density: float  # of the Gibbs state there
+
+    def __str__(self) -> str:
+        place = f"{self.distance:.3g} from {round(self.mean, 3) + 0.0:.3g}"
+        return f"quasi-stationary: steps run away {place}, where the density is 1e{self.log10_density:.0f}"
+
+
 class Stationary(NamedTuple):
     """Stationary averages: values in the order of the functions asked for, and the change at the last refinement."""
 
     values: np.ndarray
     error: float
     ratio: Callable  # of the position's stationary density to the Gibbs density, a function of arrays
-    runaway: (
-        float | None
-    )  # distance from the mean beyond which a step without noise leads further away; None if nowhere
+    escape: Escape | None  # of a law that is only quasi-stationary
 
 
 def stationary_averages(
@@ -86,8 +97,12 @@ def stationary_averages(
                 if change < accuracy:
                     ends = None if period is not None else tuple(x[weight > VISIBLE * weight.max()][[0, -1]])
                     ratio = functools.partial(_ratio, law.reshape(-1, size_xi)[:, 0], of_x, ends)
-                    runaway = None if period is not None else _runaway(moved, starts, noise, functions, mean, deviation)
-                    return Stationary(new, change, ratio, runaway)
+                    away = lambda x: moved(x, np.zeros_like(x), np.zeros_like(noise), functions)[0]  # noqa: E731
+                    distance = None if period is not None else _runaway(away, len(starts[0]), mean, deviation)
+                    if distance is None:
+                        return Stationary(new, change, ratio, None)
+                    rare = _log10_density(potential, temperature, x, weight, mean + distance * np.array([-1, 1]))
+                    return Stationary(new, change, ratio, Escape(mean, distance, rare))
             old = new
     raise NoTransfer(f"the averages of {type(integrator).__name__} did not settle: the step may be too large for a law")
 
@@ -110,36 +125,36 @@ def _ratio(averages: np.ndarray, of_x: Callable, ends: tuple | None, y: np.ndarr
     return np.maximum(np.tensordot(averages, basis, 1), 0.0)
 
 
-def _runaway(
-    moved: Callable, starts: tuple, noise: np.ndarray, functions: Callable, mean: float, deviation: float
-) -> Any:
+def _runaway(away: Callable, count: int, mean: float, deviation: float) -> float | None:
     """The distance from the mean beyond which steps without noise lead further away: forces that grow faster than x.
 
     A scheme whose force does so has a law only until a particle gets there: it is quasi-stationary.
     """
-    count = len(starts[0])
-    apart = (
-        np.resize(deviation * np.geomspace(0.1, 1e3, count // 2), count) * np.repeat([1, -1], -(-count // 2))[:count]
-    )
-    reached = np.asarray(moved(mean + apart, np.zeros(count), np.zeros_like(noise), functions)[0])[:, 0]
-    away = np.where(np.isfinite(reached), np.abs(reached - mean), np.inf) > np.abs(apart) * (1 + 1e-9)
-    near = np.max(np.abs(apart[~away]), initial=0.0)
-    return float(near) if away.any() and near < np.abs(apart).max() * 0.99 else None
+    distances = np.resize(deviation * np.geomspace(0.1, 1e3, count // 2), count)
+    apart = distances * np.repeat([1, -1], -(-count // 2))[:count]
+    reached = np.asarray(away(mean + apart))[:, 0]
+    gone = np.where(np.isfinite(reached), np.abs(reached - mean), np.inf) > distances * (1 + 1e-9)
+    near = np.max(distances[~gone], initial=0.0)
+    return float(near) if gone.any() and near < distances.max() * 0.99 else None
+
+
+def _log10_density(potential: Potential, temperature: float, x: np.ndarray, weight: np.ndarray, places: Any) -> float:
+    """The largest Gibbs density at some places, from the weights of uniform nodes."""
+    top = int(np.argmax(weight))
+    lowest, *energies = np.asarray(_energies(potential, np.resize([x[top], *places], WIDE)))[: 1 + len(places)]
+    return float(np.log10(weight[top] / (x[1] - x[0])) + (lowest - min(energies)) / temperature / np.log(10))
 
 
 def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviation: float, period: Any) -> tuple:
     """Uniform nodes over the part of the line that matters, or over a period, and their Gibbs weights."""
-    energy = functools.partial(_energies, potential)
     if period is not None:
         x = np.arange(NODES) * (float(period) / NODES)
-        u = np.asarray(energy(x))
-        weight = np.exp(-(u - u.min()) / temperature)
-        return x, weight / weight.sum()
-    wide = np.linspace(mean - 40 * deviation, mean + 40 * deviation, 16001)
-    u = np.asarray(energy(wide))
-    inside = wide[(u - u.min()) < DEEPEST * temperature]
-    x = np.linspace(inside[0], inside[-1], NODES)
-    u = np.asarray(energy(np.resize(x, wide.shape)))[:NODES]  # the shape that is compiled already
+    else:
+        wide = np.linspace(mean - 40 * deviation, mean + 40 * deviation, WIDE)
+        u = np.asarray(_energies(potential, wide))
+        inside = wide[(u - u.min()) < DEEPEST * temperature]
+        x = np.linspace(inside[0], inside[-1], NODES)
+    u = np.asarray(_energies(potential, np.resize(x, WIDE)))[:NODES]
     weight = np.exp(-(u - u.min()) / temperature)
     return x, weight / weight.sum()
 

@@ -1,6 +1,7 @@
 """A measured number against an exact one, as a line of a verdict; and how an example ends."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,3 +30,10 @@ def report(title: str, lines: dict[str, engine.Line]) -> bool:
     verdict = engine.Verdict(title, lines, rule=RULE)
     print(f"\n{verdict}")
     return verdict.passed
+
+
+def run(main: Callable[[], bool]) -> None:
+    """Run an example on all cores; its exit status says whether every line passed."""
+    engine.tune_cpu()  # before JAX starts
+    OUT.mkdir(exist_ok=True)
+    raise SystemExit(0 if main() else 1)

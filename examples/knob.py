@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from judging import OUT, judge, report
+from judging import OUT, judge, report, run
 
 from heatbath import engine, integrators, potentials
 from heatbath.engine import observables
@@ -152,6 +152,4 @@ def draw(path: pathlib.Path, run: Any, flat: Any, force: Any) -> None:
 
 
 if __name__ == "__main__":
-    engine.tune_cpu()  # all cores; before JAX starts
-    OUT.mkdir(exist_ok=True)
-    raise SystemExit(0 if main() else 1)
+    run(main)

@@ -12,7 +12,7 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from judging import OUT, judge, report
+from judging import OUT, judge, report, run
 
 from heatbath import engine, integrators, potentials
 
@@ -132,6 +132,4 @@ def draw(path: pathlib.Path, frictions: np.ndarray, run: Escape, exact: list, me
 
 
 if __name__ == "__main__":
-    engine.tune_cpu()  # all cores; before JAX starts
-    OUT.mkdir(exist_ok=True)
-    raise SystemExit(0 if main() else 1)
+    run(main)

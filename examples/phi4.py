@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from judging import OUT, judge, report
+from judging import OUT, judge, report, run
 
 from heatbath import engine, integrators, potentials
 from heatbath.engine import observables
@@ -125,6 +125,4 @@ def draw(path: pathlib.Path, run: engine.Run) -> None:
 
 
 if __name__ == "__main__":
-    engine.tune_cpu()  # all cores; before JAX starts
-    OUT.mkdir(exist_ok=True)
-    raise SystemExit(0 if main() else 1)
+    run(main)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from judging import OUT, judge, report
+from judging import OUT, judge, report, run
 from scipy.interpolate import PchipInterpolator
 from scipy.special import factorial
 
@@ -191,6 +191,4 @@ def draw(path: pathlib.Path, todo: dict[str, Case], found: dict[str, engine.Rela
 
 
 if __name__ == "__main__":
-    engine.tune_cpu()  # all cores; before JAX starts
-    OUT.mkdir(exist_ok=True)
-    raise SystemExit(0 if main() else 1)
+    run(main)

@@ -15,7 +15,6 @@ from ..engine.pytree import check_number, ravel, size_of, upcast
 
 NODES = 4001  # of one coordinate
 PAIR_NODES = 401  # of each of two
-NEGLIGIBLE = 60.0  # energies this many T above the minimum do not count: exp(-60) = 9e-27
 RESOLVED = 4.0  # nodes that the weight is spread over, at least
 SMOOTH = 1e-4  # of the weight may oscillate with a period of four nodes; analytic weights then err by less than 1e-12
 

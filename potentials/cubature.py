@@ -10,11 +10,10 @@ import numpy as np
 
 from ..engine.equilibrium import NotKnown
 from .draws import Source, rejection
-from .sized import Sized, as_particles
+from .sized import NEGLIGIBLE, Sized, as_particles
 
 NODES = {1: 4001, 2: 801}  # an axis, by the number of coordinates
 HERMITE = {1: 64, 2: 64, 3: 32}
-NEGLIGIBLE = 60.0  # energies this many T above the minimum do not count: exp(-60) = 9e-27
 COARSE = 1e-5  # relative error allowed to every other node; that of all nodes is its square or less
 RESOLVED = 0.85  # deviations of a Gaussian a node: its sum errs by 3e-12
 CHUNK = 1 << 14

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from ..engine.pytree import number, pytree
-from .coordinatewise import NEGLIGIBLE, Coordinatewise
+from .coordinatewise import Coordinatewise
+from .sized import NEGLIGIBLE
 
 
 @pytree

@@ -10,10 +10,9 @@ from ..engine.pytree import number, pytree, ravel, static
 from .cubature import normal_density, normal_nodes
 from .double_well import DoubleWell
 from .draws import Source
-from .sized import Sized, as_particles, check_count
+from .sized import NEGLIGIBLE, Sized, as_particles, check_count
 
 NODES = 2001
-NEGLIGIBLE = 60.0
 SECOND = 1 << 32  # attempts from here on are numbers that the draws of x never take
 
 

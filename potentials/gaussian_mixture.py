@@ -10,9 +10,9 @@ import numpy as np
 
 from ..engine.equilibrium import NotKnown
 from ..engine.pytree import pytree, ravel
-from .cubature import NEGLIGIBLE, NODES, Boxed, normal_density
+from .cubature import NODES, Boxed, normal_density
 from .draws import Source, rejection
-from .sized import as_particles, concrete
+from .sized import NEGLIGIBLE, as_particles, concrete
 
 MOST_COMPONENTS = 200_000
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.pytree import number, pytree, size_of
-from .coordinatewise import NEGLIGIBLE, NODES, Coordinatewise
+from .coordinatewise import NODES, Coordinatewise
+from .sized import NEGLIGIBLE
 
 
 @pytree

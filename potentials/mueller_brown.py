@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.pytree import pytree, ravel
-from .cubature import NEGLIGIBLE, Boxed
+from .cubature import Boxed
+from .sized import NEGLIGIBLE
 
 HEIGHT = np.array([-200.0, -100.0, -170.0, 15.0])
 XX, XY, YY = np.array([[-1.0, -1.0, -6.5, 0.7], [0.0, 0.0, 11.0, 0.6], [-10.0, -10.0, -6.5, 0.7]])

@@ -8,10 +8,9 @@ import numpy as np
 
 from ..engine.pytree import number, pytree, ravel, static
 from .draws import Source, rejection
-from .sized import Sized, as_particles, check_count
+from .sized import NEGLIGIBLE, Sized, as_particles, check_count
 
 NODES = 200  # of Gauss and Legendre
-NEGLIGIBLE = 60.0  # on-site energies this many T above the minimum do not count
 COARSE = 1e-6  # relative error of log Z a site allowed to half as many nodes; that of all of them is its square or less
 CELLS = 128  # a site, of the sampler
 BATCH = 1 << 13  # particles at a time

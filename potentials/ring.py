@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.pytree import number, pytree, ravel
-from .cubature import NEGLIGIBLE, Boxed
+from .cubature import Boxed
 from .draws import source
-from .sized import as_particles
+from .sized import NEGLIGIBLE, as_particles
 
 
 @pytree

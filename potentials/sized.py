@@ -12,6 +12,8 @@ from jax.flatten_util import ravel_pytree
 from ..engine.equilibrium import Solvable
 from ..engine.pytree import check_number, named_leaves, size_of
 
+NEGLIGIBLE = 60.0  # energies this many T above the minimum do not count: exp(-60) = 9e-27
+
 
 class Sized(Solvable):
     """A `Solvable` `@pytree` of a fixed number of coordinates, whatever the shape of the position that holds them."""
