@@ -133,7 +133,8 @@ def realised(run: Run, rung: int, after: int) -> tuple[Solvable, Any]:
     potential, integrator = plain(run, rung, after)
     if not isinstance(potential, Solvable):
         raise ValueError(
-            f"{type(potential).__name__} knows no equilibrium; compare takes a Solvable potential, or exact={{name: value}}"
+            f"{type(potential).__name__} knows no equilibrium: this takes a Solvable potential (compare also takes "
+            "exact={name: value})"
         )
     if integrator.temperature is None or not float(integrator.temperature) > 0:
         raise ValueError(f"{type(integrator).__name__} runs at temperature 0: there is no equilibrium to compare with")
@@ -249,7 +250,10 @@ class Estimates:
             assert isinstance(observable, Mean)
             _, sums = self.run.records[quantity.observable].after(self.after)
             if sums is None:
-                raise ValueError(f"no observation after step {self.after}: run longer, or give an earlier `after`")
+                raise ValueError(
+                    f"no observation after step {self.after} in a run of {self.run.step}: run longer, or give an earlier "
+                    "`after`"
+                )
             statistic = observable.mean_of if quantity.statistic == "mean" else observable.variance_of
             unit = self.run.settings[quantity.observable].unit
             self.known[place] = observable.estimate(statistic, sums, unit)

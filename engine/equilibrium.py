@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from .protocols import Potential
-from .pytree import size_of, upcast
+from .pytree import check_count, size_of, upcast
 
 IN_A_BIN = 24  # points of Gauss and Legendre
 HALVINGS, SETTLED = 30, 1e-10
@@ -72,7 +73,7 @@ class Solvable(Potential):
     def equilibrium(self, temperature: float, like: Any = None) -> "Equilibrium":
         """The Gibbs state at a temperature > 0; `like` is one particle's position (shape only)."""
         value = np.asarray(temperature)
-        if value.shape != () or not np.isfinite(value) or value <= 0:
+        if value.shape != () or value.dtype.kind not in "iuf" or not np.isfinite(value) or value <= 0:
             raise ValueError(
                 f"temperature must be one positive number; got {temperature!r}: an equilibrium needs T > 0"
             )
@@ -193,8 +194,7 @@ class Equilibrium:
 
     def sample(self, key: Any, n: int) -> Any:
         """n exact draws: the position's tree with a leading axis n, in the default floating dtype."""
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
+        check_count("n", n, 1)
         with jax.enable_x64(True):
             draws = upcast(self.potential).draw(self.temperature, self.like, key, n)
             draws = jax.tree.map(np.asarray, draws)
@@ -213,8 +213,8 @@ class Equilibrium:
 
     def density(self, x: Any, *, coordinate: int = 0) -> np.ndarray:
         """Marginal density of one ravelled coordinate at points of any shape. Raises `NotKnown`."""
-        if not 0 <= coordinate < self.dimension:
-            raise ValueError(f"coordinate must be from 0 to {self.dimension - 1}; got {coordinate}")
+        if isinstance(coordinate, bool) or coordinate not in range(self.dimension):
+            raise ValueError(f"coordinate must be a whole number from 0 to {self.dimension - 1}; got {coordinate}")
         x = np.asarray(x, float)
         with jax.enable_x64(True):
             potential = upcast(self.potential)
@@ -240,8 +240,11 @@ class Equilibrium:
         return np.bincount(owner, integrate(density, parts), minlength=len(edges) - 1)
 
     def log_density(self, position: Any) -> jax.Array:
-        """Log density at one position; vmap it for many."""
-        return -self.potential(position) / self.temperature - self.log_partition
+        """Log density at one position, in float64; under `vmap` and other transformations in the default dtype."""
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(position)):
+            return -self.potential(position) / self.temperature - self.log_partition
+        with jax.enable_x64(True):
+            return -upcast(self.potential)(upcast(position)) / self.temperature - self.log_partition
 
     def __repr__(self) -> str:
         title = f"{type(self.potential).__name__} at T = {self.temperature:g}, {self.dimension} coordinate(s): "

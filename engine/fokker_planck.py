@@ -11,7 +11,7 @@ import numpy as np
 from .equilibrium import Solvable
 from .observables.measurements import laplacian
 from .protocols import Potential, as_potential
-from .pytree import check_number, upcast
+from .pytree import check_number, size_of, upcast
 from .spectral import Grid, circle, line
 
 DEEP = 45.0  # the line ends where U exceeds its minimum by so many T: what is cut off changes rates by about exp(-45)
@@ -36,8 +36,8 @@ class FokkerPlanck:
     `low` again; by default as the landscape declares.
 
     `start` of the methods is a number (all released at that point), a function of x, or values at the nodes `x`; it is
-    normalised. Fields: x (nodes,), equilibrium (nodes,), the Gibbs density. Raises ValueError where the nodes do not
-    resolve the equilibrium. Risken, "The Fokker-Planck Equation" (1989), sections 5.4 and 5.7.
+    normalised. Fields: x (nodes,), equilibrium (nodes,), the Gibbs density. Rates and densities raise ValueError where the
+    nodes do not resolve the equilibrium. Risken, "The Fokker-Planck Equation" (1989), sections 5.4 and 5.7.
     """
 
     def __init__(
@@ -53,6 +53,11 @@ class FokkerPlanck:
     ) -> None:
         for name, value in (("temperature", temperature), ("mobility", mobility)):
             check_number(name, "positive", value)
+        if isinstance(potential, Solvable) and size_of(potential.like) != 1:
+            raise ValueError(
+                f"{type(self).__name__} takes an energy of one coordinate; {type(potential).__name__} has "
+                f"{size_of(potential.like)}"
+            )
         if isinstance(nodes, bool) or not isinstance(nodes, int) or nodes < 16:
             raise ValueError(f"nodes must be a whole number, at least 16; got {nodes!r}")
         self.potential, self.temperature, self.mobility = as_potential(potential), float(temperature), float(mobility)
@@ -64,7 +69,7 @@ class FokkerPlanck:
         if not np.isfinite([low, high]).all() or not low < high:
             raise ValueError(f"low must be below high, both finite; got {low} and {high}")
         self.grid: Grid = (circle if self.periodic else line)(float(low), float(high), nodes)
-        self._diagonalise(float(low), float(high))
+        self._look(float(low), float(high))
 
     def _ends(self) -> tuple[float, float]:
         """Where U exceeds its minimum by `DEEP` T on either side for good."""
@@ -82,10 +87,11 @@ class FokkerPlanck:
     def _period(self, period: float) -> tuple[float, float]:
         return -period / 2, period / 2
 
-    def _diagonalise(self, low: float, high: float) -> None:
+    def _look(self, low: float, high: float) -> None:
+        """The energy and the Gibbs density at the nodes."""
         ends = self.energy(np.array([low, high]))
-        energy, self.gradient, curvature = (np.asarray(a) for a in self._derivatives(self.x))
-        if not np.isfinite(np.stack([energy, self.gradient, curvature])).all():
+        energy, self.gradient, self.curvature = (np.asarray(a) for a in self._derivatives(self.x))
+        if not np.isfinite(np.stack([energy, self.gradient, self.curvature])).all():
             raise ValueError(f"the energy and two derivatives must be finite on [{low:g}, {high:g}]")
         t = self.temperature
         self.lowest = float(energy.min())
@@ -96,17 +102,33 @@ class FokkerPlanck:
             )
         weight = np.exp(-(energy - self.lowest) / t)
         self.equilibrium = weight / (weight.sum() * self.grid.spacing)
-        h = -self.grid.second + np.diag((self.gradient / (2 * t)) ** 2 - curvature / (2 * t))
-        values, self.functions = np.linalg.eigh(self.mobility * t * h)
+        self.root = np.sqrt(self.equilibrium)
+
+    @cached_property
+    def _modes(self) -> tuple[np.ndarray, np.ndarray]:
+        """λₖ (nodes,), and the φₖ as columns."""
+        t = self.temperature
+        h = -self.grid.second + np.diag((self.gradient / (2 * t)) ** 2 - self.curvature / (2 * t))
+        values, functions = np.linalg.eigh(self.mobility * t * h)
         if not abs(values[0]) <= STATIONARY * values[1]:
             raise ValueError(
                 f"the equilibrium does not come out stationary: its rate is {values[0]:.2g}, the gap {values[1]:.2g}. "
-                f"Use more nodes than {len(self.x)}, or let low and high (now {low:.4g} and {high:.4g}) enclose all that "
-                "is not negligible and no more; a gap below 1e-5 μT is lost in rounding (1/first_passage is near it)"
+                f"Use more nodes than {len(self.x)}, or let low and high (now {self.x[0]:.4g} and {self.x[-1]:.4g}) enclose "
+                "all that is not negligible and no more; a gap below 1e-5 μT is lost in rounding, but "
+                "first_passage is not: between two equal deep wells the gap is near 2/first_passage"
             )
-        self.root = np.sqrt(self.equilibrium)
-        self.functions[:, 0] = self.root * np.sqrt(self.grid.spacing)
-        self.values = np.concatenate([[0.0], values[1:]])
+        functions[:, 0] = self.root * np.sqrt(self.grid.spacing)
+        return np.concatenate([[0.0], values[1:]]), functions
+
+    @property
+    def values(self) -> np.ndarray:
+        """The rates λₖ (nodes,), λ₀ = 0 first."""
+        return self._modes[0]
+
+    @property
+    def functions(self) -> np.ndarray:
+        """The φₖ at the nodes, orthonormal columns (nodes, nodes)."""
+        return self._modes[1]
 
     @property
     def x(self) -> np.ndarray:
@@ -222,7 +244,7 @@ class FokkerPlanck:
         kind = "circle" if self.periodic else "line"
         return (
             f"Fokker-Planck equation of {type(self.potential).__name__} on a {kind} from {self.x[0]:.4g} to "
-            f"{self.x[-1]:.4g}, T = {self.temperature:g}, mobility {self.mobility:g}: gap {self.gap:.6g}"
+            f"{self.x[-1]:.4g}, T = {self.temperature:g}, mobility {self.mobility:g}"
         )
 
 

@@ -91,7 +91,9 @@ def thermodynamic_integration(run: Run, *, after: int | None = None) -> Integrat
 
     _, sums = run.records[place].after(after)
     if sums is None:
-        raise ValueError(f"no observation after step {after}: run longer, or give an earlier `after`")
+        raise ValueError(
+            f"no observation after step {after} in a run of {run.step}: run longer, or give an earlier `after`"
+        )
     estimate = mean.estimate(statistic, sums, run.settings[place].unit)
     (total, g, slope), (error, g_error, _) = estimate.value, estimate.error
     return Integration(name, values, total, error, _quadrature(s, g, slope), g, g_error)

@@ -49,6 +49,12 @@ def check_number(name: str, rule: str, value: Any) -> None:
     raise ValueError(f"{name} must be {words}; got {broken:g}{among}")
 
 
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise ValueError for a static number that is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(static, number, dataclasses.field))
 def pytree(cls: Class) -> Class:
     """Class decorator: a frozen, keyword-only dataclass registered as a pytree; compared by identity."""

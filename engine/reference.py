@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .divergence import A_BIN, Divergence, kl_from_counts, kl_gaussian, kl_nearest
+from .divergence import A_BIN, Divergence, kl_from_counts, kl_gaussian, kl_nearest, need_particles
 from .equilibrium import Equilibrium, Solvable
 from .linear import linear_map
 from .ornstein_uhlenbeck import Gaussian
@@ -17,7 +17,8 @@ from .protocols import Integrator, Noise
 from .pytree import upcast
 from .run import Run
 
-IN_A_CELL = 50  # particles, on average; at most `MOST_CELLS` cells
+IN_A_CELL = 50  # particles, on average; from `FEWEST` to `MOST_CELLS` cells
+FEWEST = 4
 MOST_CELLS = 400
 MOST_BINS = 64  # in one dimension
 NODES = 8  # of Gauss and Legendre, in each direction of a cell
@@ -80,6 +81,7 @@ class Cells(Reference):
         self.period = state.potential.period
         x = self.wrap(_ravelled(state.sample(key, DRAWS)))
         both = state.dimension + len(variance) == 2
+        need_particles(particles, FEWEST * IN_A_CELL, f"a histogram of {FEWEST} cells")
         cells = particles // IN_A_CELL
         bins = max(2, int(np.sqrt(min(cells, MOST_CELLS))) if both else min(cells, MOST_BINS))
         self.edges = [np.quantile(column, np.linspace(0, 1, bins + 1)) for column in x.T]

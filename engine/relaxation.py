@@ -8,7 +8,7 @@ import numpy as np
 
 from .checks import check_steps
 from .compare import realised
-from .divergence import wasserstein
+from .divergence import need_particles, wasserstein
 from .reference import Moments, Reference, equilibrium_of, phase, reference_of
 from .run import Run
 from .simulate import simulate
@@ -92,6 +92,7 @@ def relaxation(
     run = simulate(potential, integrator, positions, steps=0, key=key, observables=(), progress=False)
     if run.ladder:
         raise ValueError("relaxation takes one population: call it for each value of a sweep")
+    need_particles(run.particles, 4 * GROUPS, f"the error of a rate, from {GROUPS} groups,")
     plain, scheme = realised(run, 0, 0)
     law = reference_of(run, plain, scheme, reference, 0)
     quantiles = _quantiles(law, run, plain, scheme)

@@ -20,7 +20,8 @@ def thermometers(run: Run, *, after: int | None = None, p_value: float = P_VALUE
 
     A line passes when |measured - T - step bias| is within what its error allows at `p_value`. The bias is that of the exact
     discrete law or of the transfer matrix, where there is one, and counts only where it shrinks with the step: what a wrong
-    scheme shows at every step is no excuse. Else it is taken for zero, and the line says so.
+    scheme shows at every step is no excuse. Where there is neither it is taken for zero, and the line says so; on an energy
+    that is not `Solvable` a thermometer that disagrees is left undecided.
     Thermometers are local: all of them agree in a trapped population too. after: the step after which observations count;
     the second half of the run if not given. One set of lines a rung. Raises ValueError where the bath has no one
     temperature, or no thermometer was measured.
@@ -40,7 +41,7 @@ def disagreements(run: Run) -> tuple[str, ...]:
         verdict = _judge(run, run.second_half(), P_VALUE, frugal=True)
     except ValueError:  # nothing measured, temperature 0, a bath that is heated, or no observation in the window
         return ()
-    return tuple(_warning(name, verdict[name]) for name in verdict.failures)
+    return tuple(_warning(name, line) for name, line in verdict.lines.items() if not line.passed)
 
 
 def _judge(run: Run, after: int, p_value: float, *, frugal: bool = False) -> Verdict:
@@ -57,11 +58,17 @@ def _judge(run: Run, after: int, p_value: float, *, frugal: bool = False) -> Ver
         judge = lambda name, bias, r=rung, q=read: lines_of(estimates, q[name], r, bias, 0.0, p_value, 0.0)  # noqa: E731
         new = {key: line for name in read for key, line in judge(name, 0.0).items()}
         if not frugal or not all(line.passed for line in new.values()):
-            pair, note = _laws(run, rung, after), "no bias predicted"
+            potential, integrator = plain(run, rung, after)
+            pair, note = _laws(run, potential, integrator), "no bias predicted"
             methods.add(pair[0].method if pair else note)
             biases = {name: _bias(pair, measure, temperature) for _, name, measure in found}
-            new = {key: line if pair else line._replace(step_bias=None, note=note)
-                   for name in read for key, line in judge(name, biases[name]).items()}  # fmt: skip
+            new = {key: line for name in read for key, line in judge(name, biases[name]).items()}
+            if not pair:  # of an energy that nothing is known of, the step may explain what disagrees
+                wrong = False if isinstance(potential, Solvable) else None
+                new = {
+                    key: line._replace(step_bias=None, passed=line.passed or wrong, note=note)
+                    for key, line in new.items()
+                }
         lines |= {
             key + (f" [rung {rung}, T = {temperature:g}]" if run.ladder else ""): line for key, line in new.items()
         }
@@ -72,9 +79,8 @@ def _judge(run: Run, after: int, p_value: float, *, frugal: bool = False) -> Ver
     )
 
 
-def _laws(run: Run, rung: int, after: int) -> tuple[Law, Law] | None:
+def _laws(run: Run, potential: Any, integrator: Any) -> tuple[Law, Law] | None:
     """What the scheme samples at its step and at a quarter of it; None where that cannot be told."""
-    potential, integrator = plain(run, rung, after)
     if not isinstance(potential, Solvable):
         return None
     try:

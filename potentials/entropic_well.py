@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import number, pytree, ravel, static
+from ..engine.pytree import check_count, number, pytree, ravel, static
 from .cubature import normal_density, normal_nodes
 from .double_well import DoubleWell
 from .draws import Source
-from .sized import NEGLIGIBLE, Sized, as_particles, check_count
+from .sized import NEGLIGIBLE, Sized, as_particles
 
 NODES = 2001
 SECOND = 1 << 32  # attempts from here on are numbers that the draws of x never take

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import number, pytree, ravel, static
+from ..engine.pytree import check_count, number, pytree, ravel, static
 from .cubature import normal_density, normal_nodes
 from .draws import source
-from .sized import Sized, as_particles, check_count
+from .sized import Sized, as_particles
 
 LARGEST = 170.0  # of v: a coordinate is exp(v/2) times a normal, and float32 ends at exp(88.7)
 REACH = 7.0  # deviations of v that draws reach

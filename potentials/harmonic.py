@@ -38,10 +38,18 @@ class Harmonic(Solvable):
     def like(self) -> Any:
         return jnp.zeros(max([1, *np.shape(self.stiffness)[:1], *np.shape(self.center)[:1]]))
 
+    def check_temperature(self, temperature: float, like: Any) -> None:
+        d = size_of(like)
+        self.matrix(d)
+        if np.shape(self.center) not in ((), (1,), (d,)):
+            raise ValueError(
+                f"center must be a scalar or ({d},) for {d} coordinate(s); got shape {np.shape(self.center)}"
+            )
+
     def matrix(self, dimension: int) -> np.ndarray:
         """The stiffness as a (d, d) matrix; raises if it is not symmetric and positive."""
         k = np.asarray(self.stiffness, np.float64)
-        if k.ndim < 2:
+        if k.shape in ((), (1,), (dimension,)):
             k = np.diag(np.broadcast_to(k, (dimension,)))
         if k.shape != (dimension, dimension) or not np.allclose(k, k.T) or np.linalg.eigvalsh(k)[0] <= 0:
             raise ValueError(

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import number, pytree, ravel, static
+from ..engine.pytree import check_count, number, pytree, ravel, static
 from .draws import Source, rejection
-from .sized import NEGLIGIBLE, Sized, as_particles, check_count
+from .sized import NEGLIGIBLE, Sized, as_particles
 
 NODES = 200  # of Gauss and Legendre
 COARSE = 1e-6  # relative error of log Z a site allowed to half as many nodes; that of all of them is its square or less

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.equilibrium import NotKnown
-from ..engine.pytree import number, pytree, ravel, static
+from ..engine.pytree import check_count, number, pytree, ravel, static
 from .draws import Source, rejection
-from .sized import Sized, as_particles, check_count
+from .sized import Sized, as_particles
 
 ANGLES = 1024  # of the integrals of Bessel functions, exact for |coupling|/T up to `STIFFEST`
 STIFFEST = 1e4

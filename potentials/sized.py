@@ -42,12 +42,6 @@ def as_particles(x: np.ndarray, like: Any) -> Any:
     return jax.vmap(ravel_pytree(like)[1])(jnp.asarray(x))
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raise ValueError for a static number that is no whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
-
-
 def concrete(name: str, rule: str, value: Any, dimensions: tuple[int, ...]) -> Any:
     """Lists and integers as floating arrays, checked for rule and number of axes; marks and tracers pass."""
     if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype.kind in "iu"):

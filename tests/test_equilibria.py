@@ -283,7 +283,10 @@ def test_temperatures_that_are_refused(landscape, temperature):
     [
         (lambda: potentials.DoubleWell(barrier=0.0), "barrier must be positive; got 0"),
         (lambda: potentials.DoubleWell(tilt=math.nan), "tilt must be finite; got"),
-        (lambda: potentials.DoubleWell().equilibrium(1.0).sample(0, 0), "n must be at least 1; got 0"),
+        (
+            lambda: potentials.DoubleWell().equilibrium(1.0).sample(0, 0),
+            "n must be a whole number of at least 1; got 0",
+        ),
         (lambda: potentials.DoubleWell().equilibrium(1.0).sample(-1, 5), r"key must be in \[0, 2\*\*32\)"),
         (lambda: harmonic(-1.0, 0.0).equilibrium(1.0), "stiffness must be positive"),
         (lambda: harmonic(np.array([1.0, 0.0]), 0.0).equilibrium(1.0), "stiffness must be positive"),
@@ -302,3 +305,26 @@ def test_a_well_too_narrow_for_the_quadrature_is_refused(barrier, tilt, temperat
     with pytest.raises(ValueError, match="narrower than the grid"):
         potentials.DoubleWell(barrier=barrier, tilt=tilt).equilibrium(temperature)
     assert potentials.DoubleWell(barrier=1e4).equilibrium(1.0).mean_energy == pytest.approx(0.5, rel=1e-3)
+
+
+def test_log_density_is_in_float64():
+    state, x = potentials.DoubleWell(barrier=1.0, tilt=0.3).equilibrium(0.7), np.array([0.3])
+    exact = -((0.3**2 - 1) ** 2 + 0.3 * 0.3) / 0.7 - state.log_partition
+    assert float(state.log_density(x)) == pytest.approx(exact, abs=1e-14)
+    assert np.asarray(jax.vmap(state.log_density)(jnp.array([[0.3]])))[0] == pytest.approx(exact, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda: potentials.Harmonic().equilibrium("a"), "one positive number; got 'a'"),
+        (lambda: potentials.Harmonic().equilibrium(True), "one positive number; got True"),
+        (lambda: potentials.Harmonic(stiffness=jnp.ones(2)).equilibrium(1.0, jnp.zeros(3)), r"stiffness.*\(3, 3\)"),
+        (lambda: potentials.Harmonic(center=jnp.ones(2)).equilibrium(1.0, jnp.zeros(3)), r"center.*\(3,\).*\(2,\)"),
+        (lambda: potentials.Harmonic().equilibrium(1.0).sample(0, 2.5), "n must be a whole number.*2.5"),
+        (lambda: potentials.Harmonic().equilibrium(1.0).density(0.0, coordinate=1.5), "coordinate must be.*1.5"),
+    ],
+)
+def test_what_an_equilibrium_refuses(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()

@@ -10,7 +10,7 @@ import pytest
 from heatbath import engine
 from heatbath.engine import ornstein_uhlenbeck as ou
 from heatbath.engine.ornstein_uhlenbeck import Gaussian
-from heatbath.potentials import DoubleWell, Harmonic
+from heatbath.potentials import DoubleWell, Harmonic, Ring
 
 START = Gaussian(np.array([2.0]), np.array([[0.25]]))
 
@@ -69,6 +69,16 @@ def test_first_passage(barrier, to_top, across):
     assert np.isclose(fp.first_passage(1.0, -1.0), across, rtol=2e-10)  # from the other side
     there = fp.first_passage(-1.0, 0.3) + fp.first_passage(0.3, 0.9)
     assert np.isclose(there, fp.first_passage(-1.0, 0.9), rtol=1e-9)  # a strong Markov process
+
+
+def test_first_passage_where_the_gap_is_lost_in_rounding():
+    """A barrier of 30 T: Kramers' rate with its first correction, 1 + 3T/(8 barrier) + O(T²) for this well."""
+    deep = engine.FokkerPlanck(DoubleWell(barrier=30.0), temperature=1.0)
+    with pytest.raises(ValueError, match="2/first_passage"):
+        _ = deep.gap
+    leading = 2 * np.pi / np.sqrt(8 * 30.0 * 4 * 30.0) * np.exp(30.0)
+    ratio = deep.first_passage(-1.0, 1.0) / leading
+    assert ratio == pytest.approx(1.0, abs=0.03) and ratio != 1.0
 
 
 @pytest.mark.parametrize("start", [START, 2.0], ids=["normal", "a point"])
@@ -178,9 +188,10 @@ BAD = [
     (lambda: fp(low=1.0, high=-1.0), "low must be below high.*got 1.0 and -1.0"),
     (lambda: fp(lambda x: 0.0 * x[0]), "does not confine.*low and high"),
     (lambda: fp(lambda x: 0.5 * x[0] - jnp.cos(x[0]), periodic=True), "rises by 3.14.*current"),
-    (lambda: fp(DoubleWell(barrier=5.0), nodes=24), "more nodes than 24"),
-    (lambda: fp(low=-1.2, high=1.2), "low and high .*-1.2 and 1.2"),
-    (lambda: fp(DoubleWell(barrier=20.0)), "first_passage"),
+    (lambda: fp(DoubleWell(barrier=5.0), nodes=24).gap, "more nodes than 24"),
+    (lambda: fp(low=-1.2, high=1.2).gap, "low and high .*-1.2 and 1.2"),
+    (lambda: fp(DoubleWell(barrier=20.0)).gap, "first_passage"),
+    (lambda: fp(Ring()), "one coordinate; Ring has 2"),
     (lambda: fp().rates(0), "count must be from 1 to 127.*got 0"),
     (lambda: fp().density(0.5, 0.0), "start at a point has no density at time 0"),
     (lambda: fp().density(9.0, 1.0), "start must lie within .*got 9"),

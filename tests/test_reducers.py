@@ -288,6 +288,32 @@ def test_distributions_against_numpy(ladder):
     assert np.array_equal(np.isnan(narrow.values), np.isnan(narrow.errors))
 
 
+def test_values_that_are_no_numbers_are_said():
+    """The square root of negative values: NaN is neither below nor above, and never crosses."""
+    measure = lambda x: jnp.sqrt(x)  # noqa: E731
+    x = 0.03 + np.linspace(-1, 3, 64, endpoint=False).astype(np.float32)[:, None] * np.ones(2, np.float32)
+    run = engine.simulate(
+        FREE, EulerMaruyama(step_size=1e-9), x, steps=4, key=1,
+        observables={
+            "histogram": Histogram(measure, bins=4, low=0.0, high=2.0, every=1),
+            "pairs": Histogram2D(measure, bins=(2, 2), low=0.0, high=2.0, every=1),
+            "quantiles": Quantiles(measure, low=0.0, high=2.0, every=1),
+            "passage": FirstPassage(lambda x: jnp.sqrt(x[0]), level=1.2),
+        },
+    )  # fmt: skip
+    found = run.observables
+    assert all(any("0.25 of the values are not a number" in f for f in found[n].flags) for n in ("histogram", "pairs"))
+    assert any("not a number" in flag for flag in found["quantiles"].flags)
+    assert any("saw no number" in flag for flag in found["passage"].flags)
+    histogram = found["histogram"]
+    np.testing.assert_allclose(histogram.density.sum(-1) * 0.5, 0.75, atol=1e-6)
+    assert np.all(histogram.outside == 0)
+    seen = np.sqrt(x[16:, 0])
+    np.testing.assert_allclose(
+        found["quantiles"].values[0], np.quantile(seen, (0.05, 0.25, 0.5, 0.75, 0.95)), atol=0.05
+    )
+
+
 def test_the_error_of_a_quantile_is_the_textbook_one():
     """Independent Gaussian values: √(p(1-p)/n)/density."""
     measured = Quantiles(observables.position, low=-5.0, high=5.0, bins=2000, every=1, probabilities=(0.5, 0.9))

@@ -322,7 +322,7 @@ BAD = [
     (lambda: relax(lambda x: jnp.sum(x**2)), "knows no equilibrium"),
     (lambda: relax(integrator=EulerMaruyama(step_size=0.1, temperature=0.0)), "temperature 0"),
     (lambda: relax(integrator=EulerMaruyama(step_size=engine.sweep([0.1, 0.2]))), "one population"),
-    (lambda: relax(n=15), "at least 20 particles"),
+    (lambda: relax(n=63), "at least 64 particles; got 63"),
     (lambda: relax(DoubleWell(), reference="scheme"), "not linear"),
     (lambda: respond(), "one of the two; got None and None"),
     (lambda: respond(force=1.0, temperature=1.0), "one of the two"),

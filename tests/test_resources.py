@@ -37,6 +37,43 @@ def test_a_million_particles_fit_in_600_mib():
     assert found["peak MiB"] < 600
 
 
+CORRELATION = """
+import json, sys, time
+import jax.numpy as jnp
+from heatbath import engine, integrators, potentials
+from heatbath.engine import observables
+engine.tune_cpu()
+scheme = {"overdamped": integrators.EulerMaruyama(step_size=0.02), "BAOAB": integrators.BAOAB(step_size=0.05)}[sys.argv[1]]
+start, well = engine.scatter(jnp.zeros(1), 100_000, key=1), potentials.DoubleWell(barrier=1.0)
+peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024
+measured = {"none": (), "lags": observables.Autocorrelation(observables.position, every=100)}
+begin = lambda v: engine.simulate(well, scheme, start, steps=400, key=2, observables=v, progress=False)
+runs = {k: begin(v) for k, v in measured.items()}
+seconds, memory = {k: [] for k in runs}, []
+for _ in range(10):
+    for k in runs:
+        since = time.perf_counter()
+        runs[k] = engine.simulate(runs[k], steps=100_000, progress=False)
+        runs[k].positions.block_until_ready()
+        seconds[k].append(time.perf_counter() - since)
+    memory.append(peak())
+print(json.dumps({"seconds": seconds, "peak MiB": memory, "step": runs["lags"].step}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["overdamped", "BAOAB"])
+def test_correlations_of_many_particles_over_a_million_steps(scheme):
+    """10⁵ particles, 10⁶ steps, seen every 100: memory does not grow, and the time is at most 1.25 of that without."""
+    run = subprocess.run([sys.executable, "-c", CORRELATION, scheme], check=True, capture_output=True, text=True)
+    found = json.loads(run.stdout.strip().split("\n")[-1])
+    ratios = np.array(found["seconds"]["lags"]) / found["seconds"]["none"]
+    print(f"{scheme}: {np.median(ratios):.3f} times as long, peak MiB {[round(m) for m in found['peak MiB']]}")
+    assert found["step"] >= 1_000_000
+    assert np.median(ratios) < 1.25
+    assert found["peak MiB"][-1] < 1.1 * found["peak MiB"][1]
+
+
 @pytest.mark.parametrize("scheme", ["overdamped", "BAOAB"])
 def test_no_slower_than_recorded(scheme):
     """The ratio to a plain scan, in one run, is at least 0.55 of the recorded one: a slowdown of two cannot go unseen."""

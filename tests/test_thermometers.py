@@ -76,9 +76,12 @@ def test_thermometers_allow_for_the_step_and_see_a_hotter_bath():
 
 
 def test_thermometers_of_a_potential_without_a_law():
-    """No bias is predicted for a plain function: the disagreement is said as it is."""
+    """No bias is predicted for a plain function: the disagreement is said as it is, and not decided."""
     run = simulate(lambda x: jnp.sum(x**2) / 2, integrators.BAOAB(step_size=1.0), jnp.zeros((2_000, 1)), steps=300)
-    assert engine.thermometers(run)["kinetic_temperature"].note == "no bias predicted"
+    found = engine.thermometers(run)
+    line = found["kinetic_temperature"]
+    assert line.note == "no bias predicted" and line.passed is None and abs(line.z or 0) > 10 and found.passed
+    assert found["virial_temperature"].passed  # BAOAB's positions are exact here
     assert any(w.startswith("kinetic_temperature") and "no bias was predicted" in w for w in run.warnings)
 
 

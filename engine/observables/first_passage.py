@@ -102,13 +102,13 @@ class FirstPassage(Observable):
         waiting = ~memory & (number >= 0)
         crossing = waiting & (values >= 0)
         total = lambda truth: jnp.sum((group(truth) & valid).astype(jnp.int32), axis=-2)  # noqa: E731
-        return jnp.stack([total(waiting), total(crossing)]), memory | crossing
+        return jnp.stack([total(waiting), total(crossing), total(waiting & jnp.isnan(values))]), memory | crossing
 
     def merge(self, a: Any, b: Any) -> Any:
         return a + b
 
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Passage:
-        steps, sums = record.after(after)  # (times, 2, k, rung, group)
+        steps, sums = record.after(after)  # (times, 3, k, rung, group): waiting, crossing, no number
         if sums is None:
             raise ValueError(f"no observation after step {after}: the run is shorter than its burn-in, or than `every`")
         # a particle passes once: the times of few particles tell of each other's, those of blocks of time do not
@@ -129,6 +129,11 @@ class FirstPassage(Observable):
         flags = ()
         if share.max() > 0:
             flags = (f"{share.max():.1%} of the particles have not crossed: the mean assumes exponential times",)
+        if total[2].sum() > 0:
+            flags = (
+                *flags,
+                f"{total[2].sum() / total[0].sum():.3g} of the looks saw no number (NaN): taken as not crossed",
+            )
         out = setting.outward
         return Passage(
             mean=out(average), error=out(mean.error), rate=out(frequency), rate_error=out(rate.error),

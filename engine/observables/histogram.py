@@ -13,6 +13,8 @@ from .observable import Observable
 from .record import Record
 from .statistics import Result, Setting, as_units, jackknife
 
+BESIDE = 3  # counts beside the bins: one before them for what is below, and after them for what is above and for NaN
+
 
 @dataclass(frozen=True)
 class Density(Result):
@@ -66,8 +68,8 @@ class Histogram(Observable):
 
     def reduce(self, values: jax.Array, valid: jax.Array) -> jax.Array:
         place = jnp.floor((values - self.low) * (self.bins / (self.high - self.low)))
-        place = (jnp.clip(place, -1, self.bins) + 1).astype(jnp.int32)
-        return tally(place, self.bins + 2, valid)  # one below, one above
+        place = jnp.where(jnp.isnan(place), self.bins + 1, jnp.clip(place, -1, self.bins))
+        return tally((place + 1).astype(jnp.int32), self.bins + BESIDE, valid)
 
     def merge(self, a: Any, b: Any) -> Any:
         return a + b
@@ -76,7 +78,7 @@ class Histogram(Observable):
         _, sums = record.after(after)
         if sums is None:
             raise ValueError(f"no observation after step {after}: the run is shorter than its burn-in, or than `every`")
-        bins = self.bins + 2
+        bins = self.bins + BESIDE
         k = sums.shape[1] // bins
         # every component has seen the same number of values: that of its first k-th of the bins
         count = lambda s: s[:bins].sum(0, keepdims=True).astype(float)  # noqa: E731
@@ -90,16 +92,16 @@ class Histogram(Observable):
             return tree if setting.ladder else jax.tree.map(lambda a: a[0], tree)
 
         share, error = shaped(estimate.value), shaped(estimate.error)
-        missed = estimate.value.reshape(k, bins, -1)[:, [0, -1]].sum(axis=1).max()
+        below, *_, above, nan = estimate.value.reshape(k, bins, -1).swapaxes(0, 1)
         return Density(
             edges=edges,
-            density=jax.tree.map(lambda a: a[..., 1:-1] / np.diff(edges), share),
-            error=jax.tree.map(lambda a: a[..., 1:-1] / np.diff(edges), error),
-            outside=jax.tree.map(lambda a: a[..., [0, -1]], share),
+            density=jax.tree.map(lambda a: a[..., 1:-2] / np.diff(edges), share),
+            error=jax.tree.map(lambda a: a[..., 1:-2] / np.diff(edges), error),
+            outside=jax.tree.map(lambda a: a[..., [0, -2]], share),
             unit=setting.unit,
             dof=estimate.dof,
             count=int(sums.sum()) // k,
-            flags=outside_flag(missed, self.tolerance),
+            flags=outside_flags((below + above).max(), nan.max(), self.tolerance),
         )
 
 
@@ -114,9 +116,10 @@ def tally(place: jax.Array, bins: int, valid: jax.Array) -> jax.Array:
     return counts.reshape(k * bins, rungs, groups)
 
 
-def outside_flag(missed: float, tolerance: float) -> tuple[str, ...]:
-    """The flag of a histogram that missed a fraction of the values."""
-    return (f"{missed:.2%} of the values lie outside the range: widen low and high",) if missed > tolerance else ()
+def outside_flags(missed: float, nan: float, tolerance: float) -> tuple[str, ...]:
+    """The flags of a histogram that missed a fraction of the values, and of values that are no numbers."""
+    flags = (f"{missed:.2%} of the values lie outside the range: widen low and high",) if missed > tolerance else ()
+    return (*flags, f"{nan:.3g} of the values are not a number (NaN)") if nan > 0 else flags
 
 
 def check_bins(name: str, bins: Any) -> None:

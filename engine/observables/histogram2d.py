@@ -9,7 +9,7 @@ import numpy as np
 
 from ..protocols import Integrator, Potential
 from ..pytree import number, pytree, size_of, static
-from .histogram import check_bins, check_range, check_tolerance, outside_flag, tally
+from .histogram import check_bins, check_range, check_tolerance, outside_flags, tally
 from .observable import Observable
 from .record import Record
 from .statistics import Result, Setting, as_units, jackknife
@@ -72,8 +72,8 @@ class Histogram2D(Observable):
         nx, ny = self.bins
         x, y = (jnp.floor((v - a) * (n / (b - a))) for v, a, b, n in zip(values, low, high, self.bins, strict=True))
         inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
-        place = jnp.where(inside, x * ny + y, nx * ny).astype(jnp.int32)  # the last is outside
-        return tally(place[None], nx * ny + 1, valid)
+        beside = nx * ny + (jnp.isnan(x) | jnp.isnan(y))  # then what is outside, then NaN
+        return tally(jnp.where(inside, x * ny + y, beside).astype(jnp.int32)[None], nx * ny + 2, valid)
 
     def merge(self, a: Any, b: Any) -> Any:
         return a + b
@@ -90,12 +90,12 @@ class Histogram2D(Observable):
         area = np.multiply.outer(*(np.diff(e) for e in edges))
 
         def shaped(share: np.ndarray) -> np.ndarray:
-            table = np.moveaxis(share[:-1].reshape(*self.bins, -1), -1, 0) / area
+            table = np.moveaxis(share[:-2].reshape(*self.bins, -1), -1, 0) / area
             return table if setting.ladder else table[0]
 
-        missed = estimate.value[-1]
+        missed, nan = estimate.value[-2:]
         return Density2D(
             edges=edges, density=shaped(estimate.value), error=shaped(estimate.error),
             outside=missed if setting.ladder else missed[0], unit=setting.unit, dof=estimate.dof, count=int(sums.sum()),
-            flags=outside_flag(missed.max(), self.tolerance),
+            flags=outside_flags(missed.max(), nan.max(), self.tolerance),
         )  # fmt: skip

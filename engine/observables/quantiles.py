@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ..pytree import pytree, static
-from .histogram import Histogram
+from .histogram import BESIDE, Histogram
 from .record import Record
 from .statistics import Result, Setting, as_units, jackknife, pool
 
@@ -62,12 +62,13 @@ class Quantiles(Histogram):
         density = super().result(record, setting, after=after)
         _, sums = record.after(after)
         units = as_units(self.merge, sums, setting.unit).astype(float)
-        k, bins, edges = len(units) // (self.bins + 2), self.bins + 2, density.edges
+        bins, edges = self.bins + BESIDE, density.edges
+        k = len(units) // bins
         wanted = np.asarray(self.probabilities)
 
         def cumulative(s: np.ndarray) -> np.ndarray:
             """The fraction below each edge: (k, edges, rung, ...)."""
-            s = s.reshape(k, bins, *s.shape[1:])
+            s = s.reshape(k, bins, *s.shape[1:])[:, :-1]  # without NaN
             return s[:, :-1].cumsum(1) / s.sum(1, keepdims=True)
 
         below = cumulative(pool(self.merge, units))
