@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .protocols import Integrator, Potential
+from .protocols import Draw, Integrator, Potential
 from .pytree import is_configuration
 
 
@@ -91,11 +91,11 @@ def check_integrator(integrator: Any) -> None:
         )
 
 
-def check_energy(potential: Potential, position: Any) -> None:
-    """The energy of one particle is a real floating scalar, and can be traced."""
+def check_energy(potential: Potential, position: Any, draws: tuple[Draw, ...] = ()) -> None:
+    """The energy of one particle, under draws where it takes chance, is a real floating scalar, and can be traced."""
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(position)]
     try:
-        energy = jax.eval_shape(potential, position)
+        energy = jax.eval_shape(_energy, potential, draws, position)
     except jax.errors.TracerArrayConversionError as error:
         raise TypeError(
             "the potential uses numpy (or float()) on traced values; write it with jax.numpy: " + _first_line(error)
@@ -116,6 +116,10 @@ def check_energy(potential: Potential, position: Any) -> None:
         raise ValueError(f"the potential must return one scalar for one particle (shapes {shapes}); got shapes {got}")
     if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
         raise TypeError(f"the potential must return a real floating scalar; got dtype {leaves[0].dtype}")
+
+
+def _energy(potential: Potential, draws: tuple[Draw, ...], position: Any) -> Any:
+    return (potential.at(draws) if draws else potential)(position)
 
 
 def check_step(integrator: Integrator, state: Any, new: Any) -> None:

@@ -97,10 +97,9 @@ def _abstract_step(integrator: Integrator, kernel: Integrator, potential: Potent
         jnp.zeros(spec.words, jnp.uint32),
     )
     draws = tuple(Draw(jnp.zeros(chance.words, jnp.uint32), jnp.int32(0)) for chance in potential.chance)
-    plain = potential.at(draws) if draws else potential
-    check_energy(plain, position)
+    check_energy(potential, position, draws)
     try:
-        return jax.eval_shape(kernel.step, plain, state, noise)
+        return jax.eval_shape(_stepped, kernel, potential, draws, state, noise)
     except jax.errors.ConcretizationTypeError as error:
         raise TypeError(
             f"{type(integrator).__name__}.step branches on, or converts, a traced value; write it with jnp.where"
@@ -109,6 +108,11 @@ def _abstract_step(integrator: Integrator, kernel: Integrator, potential: Potent
         raise IndexError(
             f"{type(integrator).__name__}.step takes more noise than it declares, {spec}: raise the count in `noise`"
         ) from error
+
+
+def _stepped(kernel: Integrator, potential: Potential, draws: tuple[Draw, ...], state: Any, noise: Noise) -> Any:
+    # a function of the module and trees: the next run of their kind finds the trace
+    return kernel.step(potential.at(draws), state, noise)
 
 
 def _initialise(config: Configuration, positions: Any, n: int, key: Any, scheduled: list, ladder: bool) -> Any:
