@@ -28,13 +28,23 @@ ENERGIES = {
     "DoubleWell": lambda: potentials.DoubleWell(barrier=1.5, tilt=0.2),
 }
 SCHEMES = {case.name: case.make for case in INTEGRATORS}
-CASES = [(scheme, energy) for scheme in SCHEMES for energy in ENERGIES]
-every_case = pytest.mark.parametrize("scheme, energy", CASES)
+# one of each kind goes through everything; the rest, one energy each, through being cut, company and devices
+KINDS = [
+    *("EulerMaruyama", "LeimkuhlerMatthews", "BAOAB", "BAOA", "OBABO", "ABOBA", "Splitting", "Verlet", "Descent"),
+]
 # a compilation each: every scheme on one of the energies in turn
 TURNS = [(scheme, list(ENERGIES)[i % 2]) for i, scheme in enumerate(SCHEMES)]
-one_energy, other_energy = (
-    pytest.mark.parametrize("scheme, energy", turns) for turns in (TURNS, [case for case in CASES if case not in TURNS])
+CASES = TURNS + [(scheme, energy) for scheme in KINDS for energy in ENERGIES if (scheme, energy) not in TURNS]
+every_case, every_scheme, one_energy, other_energy = (
+    pytest.mark.parametrize("scheme, energy", turns)
+    for turns in (
+        CASES,
+        TURNS,
+        [case for case in TURNS if case[0] in KINDS],
+        [case for case in CASES if case not in TURNS],
+    )
 )
+every_kind = pytest.mark.parametrize("scheme", KINDS)
 # packages whose attribute of the same name is a function, so they are found by import_module
 PREPARATION, SIMULATE = (import_module(f"heatbath.engine.{name}") for name in ("preparation", "simulate"))
 
@@ -96,14 +106,14 @@ def test_where_a_run_is_cut(scheme, energy):
     same(words(in_parts(simulate(scheme, energy, steps=0))), whole(scheme, energy))
 
 
-@every_case
+@one_energy
 def test_the_pace_of_the_host(scheme, energy, monkeypatch):
     for seconds in (1e-9, 1e9):  # blocks of 16, 8, 4, 2, 1, 1 … steps, and of 16, 81 steps
         monkeypatch.setattr(SIMULATE, "SECONDS_A_BLOCK", seconds)
         same(words(simulate(scheme, energy)), whole(scheme, energy))
 
 
-@one_energy
+@every_scheme
 def test_who_else_is_there_and_what_is_measured(scheme, energy):
     """The first 37 of 1000, alone, with an observable due at steps that no noise block knows of."""
     measured = [
@@ -114,7 +124,7 @@ def test_who_else_is_there_and_what_is_measured(scheme, energy):
     same(words(alone), whole(scheme, energy)[:, :37])
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@every_kind
 def test_a_handful_that_fills_no_vector_register(scheme):
     few = simulate(scheme, "DoubleWell", start()[:3])
     same(words(few), whole(scheme, "DoubleWell")[:, :3])
@@ -198,7 +208,7 @@ def test_advance_is_simulate(scheme, energy):
     same(words(dataclasses.replace(before, state=state)), whole(scheme, energy))
 
 
-@pytest.mark.parametrize("scheme", [name for name in SCHEMES if name != "Descent"])  # which draws nothing
+@pytest.mark.parametrize("scheme", [name for name in KINDS if name != "Descent"])  # which draws nothing
 def test_the_key_decides(scheme):
     again, other = (words(simulate(scheme, "DoubleWell", key=key)) for key in (KEY, KEY + 1))
     same(again, whole(scheme, "DoubleWell"))
