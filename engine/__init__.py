@@ -9,6 +9,7 @@ from .certify import certify as certify
 from .checks import Interrupted as Interrupted
 from .checks import NonFiniteError as NonFiniteError
 from .compare import compare as compare
+from .cyclical import cyclical as cyclical
 from .ensemble import scatter as scatter
 from .entropy import entropy as entropy
 from .entropy import free_energy_of as free_energy_of

@@ -30,9 +30,17 @@ INTEGRATORS = [
     Case("ABOBA", lambda **k: integrators.ABOBA(**{"step_size": 0.2, "friction": 1.3, **k})),
     Case("Splitting", lambda **k: integrators.Splitting(**{"scheme": "OBA", "step_size": 0.1, "friction": 1.3, **k})),
     Case("Verlet", lambda **k: integrators.Verlet(**{"step_size": 0.2, **k})),
+    Case("SymplecticEuler", lambda **k: integrators.SymplecticEuler(**{"step_size": 0.1, "friction": 1.3, **k})),
+    Case("SGHMC", lambda **k: integrators.SGHMC(**{"step_size": 0.1, "friction": 1.3, **k})),
+    Case("SGNHT", lambda **k: integrators.SGNHT(**{"step_size": 0.1, "friction": 1.3, **k})),
+    Case("BADODAB", lambda **k: integrators.BADODAB(**{"step_size": 0.1, "friction": 1.3, **k})),
+    Case("NoseHooverChain", lambda **k: integrators.NoseHooverChain(**{"step_size": 0.1, **k})),
+    Case("MCLMC", lambda **k: integrators.MCLMC(**{"step_size": 0.2, "persistence_length": 1.5, **k})),
     Case("Descent", lambda: integrators.Descent(optax.adam(1e-2))),
 ]
-BATHS = [case for case in INTEGRATORS if case.name not in ("Verlet", "Descent")]
+# not linear on a quadratic energy, so their laws have tests of their own; and no bath at all
+NONLINEAR = ("SGNHT", "BADODAB", "NoseHooverChain", "MCLMC")
+BATHS = [case for case in INTEGRATORS if case.name not in ("Verlet", "Descent", *NONLINEAR)]
 
 FEATURES = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 TARGETS = (FEATURES @ np.array([1.0, -1.0, 0.5], np.float32)).astype(np.float32)
