@@ -179,8 +179,7 @@ def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
         if len(orders) > 1 and abs(orders[-1] - orders[-2]) < 0.02:
             break
     declared, order = integrator.stationary_order, orders[-1] if orders else np.nan
-    power = max(1, round(order)) if np.isfinite(order) else 1
-    limit = lambda name: _extrapolated(getattr(readings[-2], name), getattr(readings[-1], name), power)  # noqa: E731
+    limit = lambda name: _extrapolated(*(getattr(reading, name) for reading in readings[-3:]))  # noqa: E731
     lines = {"T sampled/bath as h → 0": Line(limit("positions"), 1.0, passed=abs(limit("positions") - 1) < RIGHT)}
     if integrator.has_momentum:
         kinetic = limit("momenta")
@@ -191,9 +190,11 @@ def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
     return lines | {"stationary order": Line("exact here" if exact else order, shown, passed=ok)}
 
 
-def _extrapolated(coarse: float, fine: float, order: int) -> float:
-    """The limit of two values at steps h and h/2 with errors of an order in h."""
-    return fine + (fine - coarse) / (2.0**order - 1)
+def _extrapolated(coarse: float, middle: float, fine: float) -> float:
+    """The limit of values at steps h, h/2 and h/4: positions and momenta may approach theirs at different orders."""
+    first, second = middle - coarse, fine - middle
+    order = max(1, round(np.log2(first / second))) if first * second > 0 else 1
+    return fine + second / (2.0**order - 1)
 
 
 def _proportional(integrator: Any, reach: float) -> Line:

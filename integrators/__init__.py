@@ -11,6 +11,7 @@ from .overdamped import EulerMaruyama as EulerMaruyama
 from .overdamped import LeimkuhlerMatthews as LeimkuhlerMatthews
 from .overdamped import Position as Position
 from .overdamped import Smoothed as Smoothed
+from .sghmc import SGHMC as SGHMC
 from .splitting import ABOBA as ABOBA
 from .splitting import BAOA as BAOA
 from .splitting import BAOAB as BAOAB
@@ -18,7 +19,6 @@ from .splitting import OBABO as OBABO
 from .splitting import Phase as Phase
 from .splitting import Splitting as Splitting
 from .splitting import Verlet as Verlet
-from .symplectic_euler import SGHMC as SGHMC
 from .symplectic_euler import SymplecticEuler as SymplecticEuler
 from .thermostats import BADODAB as BADODAB
 from .thermostats import SGNHT as SGNHT
