@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from .pytree import check_number
 
@@ -22,7 +23,7 @@ def cyclical(peak: float, *, period: int) -> Callable[[Any], Any]:
     Zhang, Li, Zhang, Chen and Wilson, ICLR 2020, eq. (1), where steps count from 1.
     """
     check_number("peak", "positive", peak)
-    if isinstance(period, bool) or period != int(period) or period < 1:
+    if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
         raise ValueError(f"period must be a whole number of steps, at least 1; got {period!r}")
 
     def step_size(step: Any) -> Any:
