@@ -5,6 +5,7 @@ from importlib.metadata import version as _version
 
 from . import observables as observables
 from .advance import advance as advance
+from .benchmark import benchmark as benchmark
 from .certify import certify as certify
 from .checks import Interrupted as Interrupted
 from .checks import NonFiniteError as NonFiniteError
@@ -41,8 +42,11 @@ from .relaxation import relaxation as relaxation
 from .response import Response as Response
 from .response import response as response
 from .run import Run as Run
+from .scores import Benchmark as Benchmark
 from .simulate import simulate as simulate
 from .storage import load as load
+from .target import Exact as Exact
+from .target import Target as Target
 from .thermometers import thermometers as thermometers
 from .verdict import Line as Line
 from .verdict import Verdict as Verdict

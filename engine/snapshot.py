@@ -44,13 +44,13 @@ def shapes(positions: np.ndarray, energies: np.ndarray, state: Equilibrium, law:
         return found
     for i in range(min(d, MOST_COORDINATES)):
         try:
-            edges = _edges(state, i, bins)
-            gibbs = _probabilities(lambda e, i=i: state.bin_probabilities(e, coordinate=i), edges, state)
+            edges = bin_edges(state, i, bins)
+            gibbs = bin_probabilities(lambda e, i=i: state.bin_probabilities(e, coordinate=i), edges, state)
             law_bins = None if law is None else (lambda e, i=i: law.bins(state, e, i))
-            expected = gibbs if law_bins is None else _probabilities(law_bins, edges, state)
+            expected = gibbs if law_bins is None else bin_probabilities(law_bins, edges, state)
         except NotKnown:
             break
-        found.append(_histogram(_wrapped(positions[:, i], state), edges, expected, gibbs, law))
+        found.append(_histogram(wrapped(positions[:, i], state.potential.period), edges, expected, gibbs, law))
     if len(found) > APART:
         kinds = [_worst(kind) for kind in zip(*found, strict=True)]
     else:
@@ -122,7 +122,7 @@ def _diagonal(matrix: np.ndarray) -> bool:
     return bool(np.all(np.abs(matrix - np.diag(np.diag(matrix))) < ALIKE * np.abs(matrix).max()))
 
 
-def _edges(state: Equilibrium, coordinate: int, bins: int) -> np.ndarray:
+def bin_edges(state: Equilibrium, coordinate: int, bins: int) -> np.ndarray:
     """Edges (bins + 1,) of bins that are about equally probable under the Gibbs state; on a circle, of equal ones."""
     period = state.potential.period
     if period is not None:
@@ -133,7 +133,7 @@ def _edges(state: Equilibrium, coordinate: int, bins: int) -> np.ndarray:
     return np.concatenate([grid[:1], np.interp(np.arange(1, bins) / bins, below / below[-1], grid), grid[-1:]])
 
 
-def _probabilities(of_bins: Callable, edges: np.ndarray, state: Equilibrium) -> np.ndarray:
+def bin_probabilities(of_bins: Callable, edges: np.ndarray, state: Equilibrium) -> np.ndarray:
     """Probabilities between the edges, of sum 1; the two outer bins, which are wide, by their parts."""
     if state.potential.period is None:
         left = np.linspace(edges[0], edges[1], PARTS, endpoint=False)
@@ -145,7 +145,6 @@ def _probabilities(of_bins: Callable, edges: np.ndarray, state: Equilibrium) -> 
     return p / p.sum()
 
 
-def _wrapped(x: np.ndarray, state: Equilibrium) -> np.ndarray:
-    """Angles within one period around 0."""
-    period = state.potential.period
+def wrapped(x: np.ndarray, period: float | None) -> np.ndarray:
+    """Angles within one period around 0; as they are without one."""
     return x if period is None else (x / float(period) + 0.5) % 1.0 * float(period) - float(period) / 2

@@ -1,0 +1,71 @@
+"""The picture of a benchmark: bias against step, error against work and time, efficiency against step."""
+
+from typing import Any
+
+import numpy as np
+
+from .fits import error_after
+from .scores import Benchmark, best_bias, certain_bias
+
+BUDGETS = np.geomspace(10, 1e6, 101)  # gradients
+MARKS = "osD^v<>PX*hpd"
+
+
+def picture(benchmark: Benchmark, path: Any, potentials: list[str], observable: str, only: Any) -> Any:
+    """One row of four panels a potential; see `Benchmark.plot`. Raises ImportError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('Benchmark.plot needs matplotlib: pip install "heatbath[demo]"') from error
+    if unknown := [p for p in potentials if p not in benchmark.potentials]:
+        raise ValueError(f"no rows of {', '.join(unknown)}; there are {', '.join(benchmark.potentials)}")
+    chosen = [name for name in benchmark.integrators if only is None or name in only]
+    if not chosen:
+        raise ValueError(f"only names none of {', '.join(benchmark.integrators)}; got {only!r}")
+    height = max(3.6, 0.19 * len(chosen) + 0.8)
+    figure = Figure(figsize=(15, height * len(potentials)), layout="constrained")
+    panels = np.atleast_2d(figure.subplots(len(potentials), 4, squeeze=False))
+    for row, potential in zip(panels, potentials, strict=True):
+        for i, name in enumerate(chosen):
+            style = {
+                "color": f"C{i % 10}",
+                "marker": MARKS[(i // 10 + i) % len(MARKS)],
+                "markersize": 4,
+                "linewidth": 1,
+            }
+            _draw(benchmark, row, potential, name, observable, style)
+        _label(row, potential, observable)
+    if path is not None:
+        figure.savefig(path, dpi=110)
+    return figure
+
+
+def _draw(benchmark: Benchmark, panels: Any, potential: str, name: str, observable: str, style: dict) -> None:
+    try:
+        rows = benchmark.of(potential, name, observable)
+    except KeyError:
+        return
+    spread, h = np.sqrt(rows["variance"]), rows["step_size"]
+    bias, order = np.abs(best_bias(rows)) / spread, benchmark.order(potential, name, observable)
+    exact = np.isfinite(rows["predicted"])
+    seen = exact | (bias > 2 * rows["bias_error"] / spread)  # what is within its error is no point of a slope
+    slope = f", order {order.value:.1f}" if np.isfinite(order.value) else ""
+    panels[0].plot(h[seen], np.maximum(bias, 1e-9)[seen], label=name + slope, **style)
+    curve = error_after(BUDGETS, certain_bias(rows), rows["variance"], rows["samples_per_gradient"]) / np.nanmax(spread)
+    seconds = float(np.median(rows["seconds"] / rows["gradients"]))
+    line = {**style, "marker": ""}
+    panels[1].plot(BUDGETS, curve, **line)
+    panels[2].plot(BUDGETS * seconds, curve, **line)
+    panels[3].plot(h, rows["samples_per_gradient"], **style)
+
+
+def _label(panels: Any, potential: str, observable: str) -> None:
+    titles = ("bias", "error after gradients", "error after time", "efficiency")
+    across = ("step size", "gradients", "seconds", "step size")
+    up = (f"|bias of the mean {observable}| / σ", "root mean square error / σ", "", "independent samples a gradient")
+    for panel, title, x, y in zip(panels, titles, across, up, strict=True):
+        panel.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+        panel.set_title(f"{potential}: {title}", fontsize=9)
+        panel.grid(alpha=0.2)
+    panels[0].set_ylim(bottom=1e-6)
+    panels[0].legend(fontsize=6, loc="lower right")
