@@ -17,6 +17,9 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
 import breast_cancer
 
+ENERGY = pathlib.Path(__file__).parent / "results" / "breast_cancer_energy.npz"  # for `integrators.py`
+STARTS = 512
+
 
 def sample(chains: int, warmup: int, draws: int, seed: int) -> np.ndarray:
     """Draws (chains, draws, parameters) after window adaptation of each chain's own."""
@@ -60,10 +63,24 @@ def digits(samples: np.ndarray) -> dict[str, list[float]]:
     return {name: [float(f"{x:.9g}") for x in value] for name, value in found.items()}
 
 
+def energy(samples: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean, standard error and variance of the energy, and draws far apart, where benchmarks start."""
+    potential = breast_cancer.posterior(breast_cancer.load())
+    values = np.asarray(jax.lax.map(potential, jnp.asarray(samples.reshape(-1, samples.shape[-1])), batch_size=1_000))
+    found = digits(values.reshape(*samples.shape[:2], 1))
+    start = samples.reshape(-1, samples.shape[-1])[:: samples.shape[0] * samples.shape[1] // STARTS][:STARTS]
+    return {
+        "energy": np.array([found["mean"][0], found["mean_error"][0], found["variance"][0]]),
+        "start": start.astype(np.float32),
+    }
+
+
 def main() -> None:
     began = time.monotonic()
     chains, warmup, draws = 4, 1_000, 20_000
-    found = digits(sample(chains, warmup, draws, seed=20))
+    samples = sample(chains, warmup, draws, seed=20)
+    np.savez_compressed(ENERGY, **energy(samples))
+    found = digits(samples)
     header = {
         "what": "posterior of w in examples/breast_cancer.py",
         "how": f"BlackJAX {blackjax.__version__} NUTS, {chains} chains of {draws} draws after {warmup} of adaptation, "

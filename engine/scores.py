@@ -34,10 +34,11 @@ FIELDS = np.dtype([
 RANKS = np.dtype([
     ("potential", "U64"), ("rank", int), ("integrator", "U64"), ("gradients", float), ("seconds", float),
     ("step_size", float), ("bias", float), ("law", "U24"), ("order", float), ("order_error", float),
-    ("samples_per_gradient", float), ("divergence", float), ("largest_step", float), ("reach", "U12"),
+    ("samples_per_gradient", float), ("short", bool), ("divergence", float), ("largest_step", float), ("reach", "U12"),
 ])  # fmt: skip
 
 GROUPS = 64  # of particles, whose spread is the error of a bias
+FEWEST = 5.0  # independent samples a particle, below which a run is too short to tell a bias
 FALSE_ALARM = 1e-4  # of a verdict on a benchmark that is right
 
 
@@ -78,8 +79,8 @@ class Benchmark:
     def order(self, potential: str, integrator: str, observable: str = "energy") -> Order:
         """The fitted order of the bias in the step size, with its standard error; NaN where no bias is resolved."""
         rows = self.of(potential, integrator, observable)
-        known = np.isfinite(rows["predicted"])
-        return order_of(rows["step_size"], best_bias(rows), np.where(known, 0.0, rows["bias_error"]))
+        error = np.where(np.isfinite(rows["predicted"]), 0.0, np.where(short(rows), np.inf, rows["bias_error"]))
+        return order_of(rows["step_size"], best_bias(rows), error)
 
     def samples_per_second(self) -> np.ndarray:
         """Independent samples a second of one core's worth of work, of every row."""
@@ -95,7 +96,8 @@ class Benchmark:
         """A structured array, one row a potential and scheme, best first; by "gradients" or "seconds" for the precision.
 
         gradients, seconds: at the best of the steps that were tried; infinite where none is precise enough, ordered then
-        by the least bias. bias there in standard deviations, exact where `law` says so.
+        by the least bias. bias there in standard deviations, exact where `law` says so; short where a particle gave fewer
+        than five independent samples, too few to tell a bias from a start in equilibrium.
         """
         if by not in ("gradients", "seconds"):
             raise ValueError(f'by must be "gradients" or "seconds"; got {by!r}')
@@ -121,7 +123,7 @@ class Benchmark:
         yield (
             potential, 0, integrator, needed[best], needed[best] / row["gradients"] * row["seconds"], row["step_size"],
             best_bias(rows)[best] / np.sqrt(row["variance"]), row["law"], order.value, order.error,
-            row["samples_per_gradient"], row["divergence"], row["largest_step"], row["reach"],
+            row["samples_per_gradient"], short(rows)[best], row["divergence"], row["largest_step"], row["reach"],
         )  # fmt: skip
 
     @property
@@ -192,6 +194,11 @@ class Benchmark:
         return "\n\n".join(table(self, potential) for potential in self.potentials)
 
 
+def short(rows: np.ndarray) -> np.ndarray:
+    """Where particles, which start in equilibrium, had no time to show their scheme's bias: its measure is too small."""
+    return ~np.isfinite(rows["predicted"]) & ~(rows["samples_per_gradient"] * rows["work"] >= FEWEST)
+
+
 def best_bias(rows: np.ndarray) -> np.ndarray:
     """The exact bias where it is known, else the measured one; NaN where the run was lost."""
     exact = np.isfinite(rows["predicted"]) & np.isfinite(rows["bias"])
@@ -213,14 +220,14 @@ def table(benchmark: Benchmark, potential: str, observable: str = "energy") -> s
         order = f"{r['order']:.2f} ± {r['order_error']:.2f}" if np.isfinite(r["order"]) else "-"
         rows.append((
             str(r["rank"]), r["integrator"], _short(r["gradients"]), _short(r["seconds"] * 1e6), _short(r["step_size"]),
-            _short(r["bias"]) + ("*" if r["law"] else ""), order, _short(r["samples_per_gradient"]),
+            _short(r["bias"]) + ("*" if r["law"] else "~" if r["short"] else ""), order, _short(r["samples_per_gradient"]),
             _short(r["divergence"]), _short(r["largest_step"]) + ("*" if r["reach"] == "exact" else ""),
         ))  # fmt: skip
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(c.ljust(w) if i == 1 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
              for row in rows]  # fmt: skip
     title = f"{potential}: gradients and time for the mean {observable} to {benchmark.precision:g} standard deviations"
-    return "\n".join([title, *(line.rstrip() for line in lines), "* exact, not measured"])
+    return "\n".join([title, *(line.rstrip() for line in lines), "* exact, not measured; ~ too short a run to tell"])
 
 
 def _short(value: float) -> str:
