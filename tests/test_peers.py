@@ -1,0 +1,106 @@
+"""Kernels of BlackJAX and jax-md as integrators, from benchmarks/adapters.py: held to their temperature."""
+
+import importlib.util
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from heatbath import engine, integrators, potentials
+from heatbath.engine.linear import Quadratic
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "benchmarks"))
+import adapters
+
+needs = {name: pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed: extra peers")
+         for name in ("blackjax", "jax_md")}  # fmt: skip
+SPRING = potentials.Harmonic()
+
+
+def virial(kernel, temperature):
+    """The line of the virial temperature, of 1,000 particles from equilibrium draws on a spring."""
+    start = SPRING.equilibrium(temperature, like=jnp.zeros(2)).sample(1, 1_000)
+    bath = kernel(step_size=0.1, temperature=temperature)
+    measured = {"virial_temperature": engine.observables.Mean(engine.observables.virial_temperature)}
+    run = engine.simulate(SPRING, bath, start, steps=400, key=2, observables=measured, progress=False)
+    return engine.compare(run, p_value=1e-6)["virial_temperature"]
+
+
+@needs["blackjax"]
+def test_the_temperature_of_blackjax_sghmc_is_inert():
+    """In 1.7.1 T ≈ 1 whatever is asked; `sgld`, through the same adapter and test, has the T it is given."""
+    for t in (0.25, 4.0):
+        wrong, right = (virial(kernel, t) for kernel in (adapters.BlackJaxSGHMC, adapters.BlackJaxSGLD))
+        assert not wrong.passed and abs(wrong.measured - 1.2) < 0.2, wrong
+        assert right.passed and abs(right.measured / t - 1) < 0.2, right
+
+
+@needs["blackjax"]
+def test_blackjax_sghmc_has_a_temperature_of_its_own_at_any_step():
+    """It drifts before its first kick: of L steps the force sees L - 1, so T L/(L - 1) is sampled as h → 0."""
+    quadratic, zero = Quadratic(matrix=np.eye(1)), np.zeros(1)
+    words = jax.random.bits(jax.random.key(0), (20_000, 2), jnp.uint32)
+    for length in (2, 10):
+        bath = adapters.BlackJaxSGHMC(step_size=1e-3, length=length)
+
+        def step(x, words, bath=bath):
+            return bath.step(quadratic, adapters.Alone(x), engine.Noise(words=words)).position
+
+        with jax.enable_x64(True):  # x' = a x + noise
+            slope = float(step(zero + 1.0, words[0])[0] - step(zero, words[0])[0])
+            spread = float(jnp.var(jax.vmap(lambda w, step=step: step(zero, w))(words)))
+        ratio = spread / (1 - slope**2) * (length - 1) / length
+        assert abs(ratio - 1) < 5 * np.sqrt(2 / len(words)) + 0.005, (length, ratio)
+
+
+@needs["blackjax"]
+@pytest.mark.parametrize("kernel", [adapters.BlackJaxMALA, adapters.BlackJaxHMC, adapters.BlackJaxMCLMC])
+def test_others_of_blackjax_sample_at_their_temperature(kernel):
+    line = virial(kernel, 0.25)
+    assert abs(line.measured / 0.25 - 1) < 0.05 + 5 * line.error / 0.25, line
+
+
+@needs["jax_md"]
+def test_jax_md_langevin_is_baoab():
+    """One step without noise is ours; the variance of a long run is that of the exact law."""
+    well, ours = potentials.DoubleWell(), integrators.BAOAB(step_size=0.2, friction=0.0, temperature=0.7)
+    theirs = adapters.JaxMdLangevin(step_size=0.2, friction=0.0, temperature=0.7)
+    noise, x = engine.Noise(normals=(jnp.array([0.3, -1.0]),), words=jnp.zeros(2, jnp.uint32)), jnp.array([0.5, -1.2])
+    steps = [bath.step(well, bath.init(well, x, noise), noise) for bath in (ours, theirs)]
+    np.testing.assert_allclose(steps[0].position, steps[1].position, rtol=2e-6)
+    np.testing.assert_allclose(steps[0].momentum, steps[1].momentum, rtol=2e-6)
+    for kernel in (adapters.JaxMdLangevin, adapters.JaxMdBrownian):
+        line = virial(kernel, 4.0)
+        assert line.passed and abs(line.measured / 4 - 1) < 0.2, line
+
+
+@needs["blackjax"]
+def test_peers_are_benchmarked_beside_ours():
+    """The gradient that BlackJAX takes is the potential's own, so it is counted and may be overridden."""
+    made = engine.benchmark(
+        {"ours": integrators.EulerMaruyama, "theirs": adapters.BlackJaxSGLD}, [SPRING], step_sizes=[0.4], particles=64,
+        gradients=400, progress=False,
+    )  # fmt: skip
+    ours, theirs = (made.of("Harmonic", name)[0] for name in ("ours", "theirs"))
+    assert ours["law"] and not theirs["law"]  # words are no linear map
+    assert abs(theirs["bias"] - ours["predicted"]) < 5 * theirs["bias_error"]
+    assert abs(theirs["samples_per_gradient"] / ours["samples_per_gradient"] - 1) < 5 * 2 * np.sqrt(1 / 63)
+    asked = []
+
+    @engine.pytree
+    class Noting(engine.Potential):
+        def __call__(self, position):
+            return jnp.sum(position**2) / 2
+
+        def value_and_gradient(self, position):
+            asked.append(1)
+            return super().value_and_gradient(position)
+
+    bath = adapters.BlackJaxMALA(step_size=0.1)
+    state = bath.init(Noting(), jnp.ones(2), engine.Noise())
+    asked.clear()
+    bath.step(Noting(), state, engine.Noise(words=jnp.zeros(2, jnp.uint32)))
+    assert len(asked) == bath.gradients == 1
