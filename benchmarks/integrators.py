@@ -6,6 +6,7 @@ soon as they are there, so an interrupted run goes on; two energies run at a tim
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -28,12 +29,10 @@ def run(name: str, size: str) -> None:
     sizes["particles"] = int(sizes["particles"] * problem.share)
     target = problem.make()
     if target.start is not None:
-        import dataclasses
-
         target = dataclasses.replace(target, start=target.start[: sizes["particles"]])
-    schemes, _ = problems.shipped(problem.friction)
+    schemes, _ = problems.shipped(problem)
     if problem.peers:
-        schemes |= problems.peers(problem.friction)
+        schemes |= problems.peers(problem)
     found = engine.benchmark(schemes, {problem.title: target}, **sizes, key=1)
     found.save(RESULTS / f"{name}.json" if size == "full" else pathlib.Path("out") / f"benchmark_{name}.json")
     print(found, flush=True)

@@ -17,9 +17,8 @@ LEFT_OUT = {
     "Descent": "an optimiser, with no bath of its own",
     "Verlet": "conserves the energy, no bath",
     "Splitting": "its words are listed by their names",
+    "Metropolis": "HMC, MALA and GHMC are made of it",
 }
-# what cannot be made of a step size and a temperature alone; the rest is picked up as it is
-OPTIONS: dict[str, Callable[[Any, float, float, float], Any]] = {}
 
 
 class Problem(NamedTuple):
@@ -29,6 +28,7 @@ class Problem(NamedTuple):
     words: str
     make: Callable[[], engine.Target]
     friction: float  # of all schemes that take one
+    length: float  # √d times the width, of those that move by lengths
     peers: bool = False
     share: float = 1.0  # of the particles: data cost
 
@@ -45,35 +45,48 @@ def logistic() -> engine.Target:
     return engine.Target(posterior, exact=known, start=found["start"])
 
 
+def double_well() -> engine.Target:
+    """Of two coordinates, which what moves on spheres needs at least."""
+    well = potentials.DoubleWell(barrier=3.0)
+    return engine.Target(well, start=well.equilibrium(1.0, like=jnp.zeros(2)).sample(1, 256))
+
+
 first = lambda x: jnp.ravel(x)[0]  # noqa: E731
 PROBLEMS = {
     "harmonic": Problem(
         "Harmonic, condition number 1", "ten coordinates of stiffness 1.",
-        lambda: engine.Target(potentials.Harmonic(stiffness=jnp.ones(10))), 1.0, peers=True),
+        lambda: engine.Target(potentials.Harmonic(stiffness=jnp.ones(10))), 1.0, 3.0, peers=True),
     "stiff": Problem(
         "Harmonic, condition number 10⁴", "ten coordinates of stiffness 1 to 10⁴, evenly spaced in the logarithm.",
-        lambda: engine.Target(potentials.Harmonic(stiffness=jnp.geomspace(1.0, 1e4, 10))), 1.0),
+        lambda: engine.Target(potentials.Harmonic(stiffness=jnp.geomspace(1.0, 1e4, 10))), 1.0, 3.0),
     "double_well": Problem(
-        "Double well", "a barrier of 3 T.", lambda: engine.Target(potentials.DoubleWell(barrier=3.0)), 2.0),
+        "Double well", "two coordinates, each with a barrier of 3 T.", double_well, 2.0, 1.5),
     "mueller_brown": Problem(
         "Müller–Brown", "three wells in the plane at T = 20, deep by 2 to 5 T; curvatures from 400 to 4,000.",
-        lambda: engine.Target(potentials.MuellerBrown(), temperature=20.0), 20.0),
+        lambda: engine.Target(potentials.MuellerBrown(), temperature=20.0), 20.0, 1.0),
     "funnel": Problem(
         "Funnel", "Neal's in ten dimensions, with s = 1.5: the right step differs by a factor 100 from neck to mouth.",
-        lambda: engine.Target(potentials.Funnel(dimension=10, scale=1.5), observables={"v": first}), 1.0),
+        lambda: engine.Target(potentials.Funnel(dimension=10, scale=1.5), observables={"v": first}), 1.0, 3.0),
     "ring": Problem(
         "Ring", "a circular valley, stiff across by 32, free along.",
-        lambda: engine.Target(potentials.Ring(barrier=4.0)), 2.0),
+        lambda: engine.Target(potentials.Ring(barrier=4.0)), 2.0, 1.5),
     "phi4": Problem(
         "φ⁴ chain", "100 sites with two shallow wells each (r = -1, u = 1), coupled by springs.",
-        lambda: engine.Target(potentials.Phi4Chain(sites=100)), 1.0, peers=True),
+        lambda: engine.Target(potentials.Phi4Chain(sites=100)), 1.0, 8.0, peers=True),
     "logistic": Problem(
         "Logistic regression", "31 weights given 427 patients (breast-cancer data of scikit-learn), prior N(0, 1); held "
-        "against a long run of BlackJAX's NUTS.", logistic, 1.0, peers=True, share=0.5),
+        "against a long run of BlackJAX's NUTS.", logistic, 1.0, 4.0, peers=True, share=0.5),
 }  # fmt: skip
 
 
-def shipped(friction: float) -> tuple[dict[str, Any], dict[str, str]]:
+# what a scheme needs beside a step size and a temperature; the rest is picked up as it is
+OPTIONS: dict[str, Callable[[Problem], dict[str, Any]]] = {
+    "HMC": lambda problem: {"steps": 10},
+    "MCLMC": lambda problem: {"persistence_length": problem.length},
+}
+
+
+def shipped(problem: Problem) -> tuple[dict[str, Any], dict[str, str]]:
     """Factories of all integrators with a bath, by name, and those left out with the reason."""
     found, left_out, seen = {}, dict(LEFT_OUT), set()
     for name, value in vars(integrators).items():
@@ -84,27 +97,27 @@ def shipped(friction: float) -> tuple[dict[str, Any], dict[str, str]]:
             left_out[name] = "another name of the same"
             continue
         seen.add(value)
-        factory = _factory(name, value, friction)
+        factory = _factory(name, value, problem)
         try:
             made = factory(step_size=0.1, temperature=1.0)
         except (TypeError, ValueError) as error:
             left_out[name] = f"needs more than a step size and a temperature: {error}"
             continue
-        if not isinstance(made, engine.Integrator) or not any(made.noise):
+        if not isinstance(made, engine.Integrator) or (not any(made.noise) and made.stationary_order is None):
             left_out[name] = "no bath"
             continue
         found[name] = factory
     return found, left_out
 
 
-def _factory(name: str, value: Any, friction: float) -> Callable[..., Any]:
-    if name in OPTIONS:
-        return lambda *, step_size, temperature: OPTIONS[name](value, step_size, temperature, friction)
-    more = {"friction": friction} if "friction" in inspect.signature(value).parameters else {}
+def _factory(name: str, value: Any, problem: Problem) -> Callable[..., Any]:
+    more = OPTIONS[name](problem) if name in OPTIONS else {}
+    if "friction" in inspect.signature(value).parameters:
+        more = {**more, "friction": problem.friction}
     return lambda *, step_size, temperature: value(step_size=step_size, temperature=temperature, **more)
 
 
-def peers(friction: float) -> dict[str, Any]:
+def peers(problem: Problem) -> dict[str, Any]:
     """Other libraries' kernels by name, as far as they are installed."""
     import adapters
 
@@ -116,5 +129,5 @@ def peers(friction: float) -> dict[str, Any]:
             continue
         for kernel in kernels:
             title = kernel.__name__.replace("BlackJax", "BlackJAX ").replace("JaxMd", "jax-md ")
-            found[title] = _factory(title, kernel, friction)
+            found[title] = _factory(title, kernel, problem)
     return found

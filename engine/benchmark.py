@@ -13,7 +13,7 @@ from .equilibrium import Solvable
 from .law import Law, NoLaw, predict
 from .noise import key_words
 from .progress import Progress
-from .protocols import Integrator
+from .protocols import Integrator, Noise
 from .pytree import ravel
 from .reach import largest_step, seconds_a_step
 from .run import Run
@@ -61,8 +61,11 @@ def benchmark(
         raise ValueError(f"precision must be positive; got {precision!r}")
     steps = None if step_sizes is None else step_sizes_of(step_sizes)
     problems = [problem(t, temperature=temperature, particles=particles, key=key) for t in targets_of(potentials)]
-    for scheme in schemes:
-        scheme.make(1.0, 1.0)  # raises what is wrong with it, before anything runs
+    for scheme in schemes:  # what is wrong with one is raised before anything runs
+        for p in problems:
+            integrator = scheme.make(1.0, p.temperature)
+            noise = Noise(tuple(p.like for _ in range(integrator.init_noise.normals)))
+            jax.eval_shape(integrator.init, p.potential, p.like, noise)
     rows: list[tuple] = []
     each = gradients * len(FRACTIONS if steps is None else steps)
     with Progress(total=each * len(schemes) * len(problems), label="benchmark", enabled=progress) as bar:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checks import check_integrator
-from .marks import is_mark
+from .marks import is_mark, with_number
 from .protocols import Integrator
 from .pytree import named_leaves
 from .target import Target
@@ -48,7 +48,7 @@ def _maker(integrator: Any) -> Callable[[float, float], Integrator]:
         for field, _, leaf in named_leaves(instance, is_mark):
             if is_mark(leaf) or callable(leaf):
                 raise ValueError(f"benchmark takes integrators of plain numbers; {field} is {leaf!r}")
-        return lambda h, t: dataclasses.replace(instance, step_size=h, temperature=t)
+        return lambda h, t: with_number(with_number(instance, "step_size", h), "temperature", t)
     if not callable(integrator):
         raise TypeError(
             "integrators must be classes or functions that take step_size and temperature, or instances; got "

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from .pytree import named_leaves
+
 
 @jax.tree_util.register_pytree_node_class
 class Each:
@@ -63,6 +65,12 @@ def sweep(values: Any, *, shared_noise: bool = False) -> Sweep:
 def is_mark(node: Any) -> bool:
     """Whether a node of a tree is marked."""
     return isinstance(node, Each | Sweep)
+
+
+def with_number(configuration: Any, name: str, value: Any) -> Any:
+    """The configuration with the number in a field changed; the field may lie in a configuration that it wraps."""
+    leaves = [value if name == field else leaf for field, _, leaf in named_leaves(configuration, is_mark)]
+    return jax.tree.unflatten(jax.tree.structure(configuration, is_leaf=is_mark), leaves)
 
 
 def _values(name: str, values: Any) -> np.ndarray:

@@ -20,7 +20,7 @@ FIELDS = np.dtype([
     ("exact", float),  # equilibrium average
     ("bias", float), ("bias_error", float),  # measured
     ("predicted", float),  # bias of the scheme's exact law at this step; NaN where none is known
-    ("law", "U24"),  # by which method; empty where none is known
+    ("law", "U32"),  # by which method; empty where none is known
     ("variance", float),  # of the observable
     ("samples_per_gradient", float),  # independent ones
     ("gradients", int),  # a step
@@ -33,7 +33,7 @@ FIELDS = np.dtype([
 
 RANKS = np.dtype([
     ("potential", "U64"), ("rank", int), ("integrator", "U64"), ("gradients", float), ("seconds", float),
-    ("step_size", float), ("bias", float), ("law", "U24"), ("order", float), ("order_error", float),
+    ("step_size", float), ("bias", float), ("law", "U32"), ("order", float), ("order_error", float),
     ("samples_per_gradient", float), ("short", bool), ("divergence", float), ("largest_step", float), ("reach", "U12"),
 ])  # fmt: skip
 

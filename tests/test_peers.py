@@ -20,22 +20,27 @@ needs = {name: pytest.mark.skipif(importlib.util.find_spec(name) is None, reason
 SPRING = potentials.Harmonic()
 
 
+H = 0.1
+EULER = 1 / (1 - H / 2)  # what Euler and Maruyama's scheme samples, over T
+
+
 def virial(kernel, temperature):
-    """The line of the virial temperature, of 1,000 particles from equilibrium draws on a spring."""
+    """The virial temperature over the bath's, and its error: 1,000 particles from equilibrium draws on a spring."""
     start = SPRING.equilibrium(temperature, like=jnp.zeros(2)).sample(1, 1_000)
-    bath = kernel(step_size=0.1, temperature=temperature)
-    measured = {"virial_temperature": engine.observables.Mean(engine.observables.virial_temperature)}
-    run = engine.simulate(SPRING, bath, start, steps=400, key=2, observables=measured, progress=False)
-    return engine.compare(run, p_value=1e-6)["virial_temperature"]
+    measured = engine.observables.Mean(engine.observables.virial_temperature, burn_in=100)
+    bath = kernel(step_size=H, temperature=temperature)
+    found = engine.simulate(SPRING, bath, start, steps=300, key=2, observables=measured, progress=False).observables
+    return found.mean / temperature, found.error / temperature
 
 
 @needs["blackjax"]
 def test_the_temperature_of_blackjax_sghmc_is_inert():
     """In 1.7.1 T ≈ 1 whatever is asked; `sgld`, through the same adapter and test, has the T it is given."""
     for t in (0.25, 4.0):
-        wrong, right = (virial(kernel, t) for kernel in (adapters.BlackJaxSGHMC, adapters.BlackJaxSGLD))
-        assert not wrong.passed and abs(wrong.measured - 1.2) < 0.2, wrong
-        assert right.passed and abs(right.measured / t - 1) < 0.2, right
+        value, error = virial(adapters.BlackJaxSGHMC, t)
+        assert abs(value - 1) > 20 * error and abs(value * t - 1.2) < 0.15, (t, value, error)
+        value, error = virial(adapters.BlackJaxSGLD, t)
+        assert abs(value - EULER) < 5 * error < 0.2, (t, value, error)
 
 
 @needs["blackjax"]
@@ -59,22 +64,23 @@ def test_blackjax_sghmc_has_a_temperature_of_its_own_at_any_step():
 @needs["blackjax"]
 @pytest.mark.parametrize("kernel", [adapters.BlackJaxMALA, adapters.BlackJaxHMC, adapters.BlackJaxMCLMC])
 def test_others_of_blackjax_sample_at_their_temperature(kernel):
-    line = virial(kernel, 0.25)
-    assert abs(line.measured / 0.25 - 1) < 0.05 + 5 * line.error / 0.25, line
+    value, error = virial(kernel, 0.25)
+    bias = 0.01 if kernel is adapters.BlackJaxMCLMC else 0.0  # of second order; the others are exact
+    assert abs(value - 1) < 5 * error + bias and error < 0.04, (value, error)
 
 
 @needs["jax_md"]
-def test_jax_md_langevin_is_baoab():
-    """One step without noise is ours; the variance of a long run is that of the exact law."""
+def test_jax_md_samples_as_ours_do():
+    """One step of `nvt_langevin` without noise is BAOAB's; with noise both kernels have the variances of their laws."""
     well, ours = potentials.DoubleWell(), integrators.BAOAB(step_size=0.2, friction=0.0, temperature=0.7)
     theirs = adapters.JaxMdLangevin(step_size=0.2, friction=0.0, temperature=0.7)
     noise, x = engine.Noise(normals=(jnp.array([0.3, -1.0]),), words=jnp.zeros(2, jnp.uint32)), jnp.array([0.5, -1.2])
     steps = [bath.step(well, bath.init(well, x, noise), noise) for bath in (ours, theirs)]
     np.testing.assert_allclose(steps[0].position, steps[1].position, rtol=2e-6)
     np.testing.assert_allclose(steps[0].momentum, steps[1].momentum, rtol=2e-6)
-    for kernel in (adapters.JaxMdLangevin, adapters.JaxMdBrownian):
-        line = virial(kernel, 4.0)
-        assert line.passed and abs(line.measured / 4 - 1) < 0.2, line
+    for kernel, law in ((adapters.JaxMdLangevin, 1.0), (adapters.JaxMdBrownian, EULER)):
+        value, error = virial(kernel, 4.0)
+        assert abs(value - law) < 5 * error < 0.2, (kernel, value, error)
 
 
 @needs["blackjax"]
