@@ -128,9 +128,9 @@ def compare(
     return Verdict(_title(run), lines, tuple(dict.fromkeys(flags)), rule)
 
 
-def realised(run: Run, rung: int, after: int) -> tuple[Solvable, Any]:
+def realised(run: Run, rung: int, after: int, until: int | None = None) -> tuple[Solvable, Any]:
     """The potential and integrator of a rung with plain numbers, where they have an equilibrium."""
-    potential, integrator = plain(run, rung, after)
+    potential, integrator = plain(run, rung, after, until)
     if not isinstance(potential, Solvable):
         raise ValueError(
             f"{type(potential).__name__} knows no equilibrium: this takes a Solvable potential (compare also takes "

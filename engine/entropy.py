@@ -4,12 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from .divergence import A_BIN, entropy_nearest, need_particles
+from .divergence import A_BIN, NEIGHBOURS, entropy_nearest, need_particles
 from .equilibrium import Solvable
 from .measured import Measured, plain, snapshot_energies, snapshots, temperatures_of
 from .run import Run
 
 BINS = {1: (3.0, 1 / 3), 2: (1.5, 1 / 4)}  # by dimension: factor and power of n, for which noise leads the bias
+FEW = 2_000  # particles below which bins of the plane are too wide, and neighbours are better
 DISAGREE = 4.0  # errors between the estimates by bins and by neighbours
 
 
@@ -20,7 +21,8 @@ def entropy(positions: Any, *, bins: int | None = None, period: float | None = N
 
         S(w) = -Σ fᵢ ln(fᵢ/w) + (occupied - 1)/2n,    S = S(w) + [S(w) - S(2w)]/3
 
-    beyond, up to ten, by nearest neighbours (see `divergence.entropy_nearest`), whose bias falls as n^(-2/d).
+    beyond, up to ten, and in the plane below 2,000 particles, by nearest neighbours (see `divergence.entropy_nearest`),
+    whose bias falls as n^(-2/d); its size, as twice as many neighbours show it, is in the error.
 
     positions: a `Run`, whose particles as they are now count (one value a rung in a ladder), or an array (n, ...) of
     independent particles. bins: an even number in each direction; chosen from n if not given. period: of the coordinates
@@ -71,9 +73,11 @@ def _entropy(x: np.ndarray, bins: int | None, period: float | None, beside: Any 
         raise ValueError(f"positions must be finite; {int(np.sum(~np.isfinite(x).all(1)))} of {n} are not")
     if d not in BINS:
         if bins is not None or period is not None:
-            raise ValueError(f"histograms and periods are for one or two coordinates; got bins or period and {d}")
-        found = entropy_nearest(x, beside=beside)
-        return Measured(found.value, found.error, "nearest neighbours")
+            what = "bins" if bins is not None else f"angles of period {period:g}"
+            raise ValueError(f"histograms, which {what} need, are for one or two coordinates; got {d}")
+        return _nearest(x, beside)
+    if bins is None and period is None and d == 2 and n < FEW:
+        return _nearest(x, beside)
     if bins is None:
         need_particles(n, 200, "a histogram's entropy")
         factor, power = BINS[d]
@@ -99,8 +103,19 @@ def _entropy(x: np.ndarray, bins: int | None, period: float | None, beside: Any 
     if period is None:  # equal bins see nothing of a density with long tails or narrow peaks, and do not know it
         near = entropy_nearest(x, beside=beside)
         if not abs(near.value - value) < DISAGREE * np.hypot(near.error, error):
-            return Measured(near.value, near.error, "nearest neighbours: bins do not resolve the density")
+            found = _nearest(x, beside)
+            return found._replace(method=f"{found.method}: bins do not resolve the density")
     return Measured(value, float(error), f"histogram of {' × '.join([str(bins)] * d)} bins")
+
+
+def _nearest(x: np.ndarray, beside: Any) -> Measured:
+    """By nearest neighbours, and in the error what their distance adds: a bias that grows as (k/n)^(2/d)."""
+    n, d = x.shape
+    found = entropy_nearest(x, neighbours=NEIGHBOURS, beside=beside)
+    k = NEIGHBOURS if n >= 20 * NEIGHBOURS * 2**d else NEIGHBOURS // 2
+    near, far = (entropy_nearest(x, neighbours=i * k, beside=beside).value for i in (1, 2))
+    bias = (far - near) / (4 ** (1 / d) - 1) * (NEIGHBOURS / k) ** (2 / d)
+    return Measured(found.value, float(np.hypot(found.error, bias)), "nearest neighbours")
 
 
 def _binned(cells: np.ndarray, bins: int, volume: float) -> tuple[np.ndarray, int]:

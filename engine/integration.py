@@ -69,17 +69,17 @@ def thermodynamic_integration(run: Run, *, after: int | None = None) -> Integrat
         raise TypeError(
             f"thermodynamic_integration takes a Run, as engine.simulate returns it; got {type(run).__name__}"
         )
-    name, values = _swept(run)
+    name, values, thermal = _swept(run)
     after = run.second_half() if after is None else after
     t = temperatures_of(run, after)
-    place, mean = _measured(run, name)
-    s = 1 / values if name == "temperature" else values
+    place, mean = _measured(run, name, thermal)
+    s = 1 / values if thermal else values
     along, across = _cubic(s)
 
     def curve(sums: Moments) -> tuple[np.ndarray, np.ndarray]:
         """g = d ln Z/ds and its slope, (1, rung, ...)."""
         average, variance = mean.mean_of(sums), mean.variance_of(sums)
-        if name == "temperature":
+        if thermal:
             return -average, variance
         per = (1 / t).reshape(1, -1, *(1,) * (average.ndim - 2))
         return -average[:1] * per, (variance[:1] * per - average[1:]) * per
@@ -99,10 +99,11 @@ def thermodynamic_integration(run: Run, *, after: int | None = None) -> Integrat
     return Integration(name, values, total, error, _quadrature(s, g, slope), g, g_error)
 
 
-def _swept(run: Run) -> tuple[str, np.ndarray]:
-    """The name of the one number that decides about the equilibrium and was swept, and its values (rungs,)."""
+def _swept(run: Run) -> tuple[str, np.ndarray, bool]:
+    """The one number that decides about the equilibrium and was swept: name, values (rungs,), whether it is the bath's."""
     found = [(name, leaf.values) for name, _, leaf in named_leaves(run.potential, is_mark) if isinstance(leaf, Sweep)]
-    if isinstance(getattr(run.integrator, "temperature", None), Sweep):
+    thermal = isinstance(getattr(run.integrator, "temperature", None), Sweep)
+    if thermal:
         found.append(("temperature", run.integrator.temperature.values))
     if len(found) != 1 or np.ndim(found[0][1]) != 1:
         names = [name for name, _ in found]
@@ -115,16 +116,16 @@ def _swept(run: Run) -> tuple[str, np.ndarray]:
     steps = np.diff(values)
     if len(values) < 2 or not (np.all(steps > 0) or np.all(steps < 0)):
         raise ValueError(f"{name} must rise or fall from rung to rung, two rungs at least; got {values}")
-    return name, values
+    return name, values, thermal
 
 
-def _measured(run: Run, name: str) -> tuple[int, Mean]:
+def _measured(run: Run, name: str, thermal: bool) -> tuple[int, Mean]:
     """The place of the average that is integrated."""
     for place, _, mean in means(run):
         derivative = isinstance(mean.measure, EnergyDerivative) and mean.measure.parameter == name
-        if derivative or (name == "temperature" and mean.measure.exact_at == "potential_energy"):
+        if mean.measure.exact_at == "potential_energy" if thermal else derivative:
             return place, mean
-    needed = "potential_energy" if name == "temperature" else f'EnergyDerivative("{name}")'
+    needed = "potential_energy" if thermal else f'EnergyDerivative("{name}")'
     raise ValueError(
         f"integration over {name} needs observables={{'energy': observables.Mean(observables.{needed})}}; the run has means "
         f"of {[name for _, name, _ in means(run)]}"

@@ -84,7 +84,8 @@ def step_bias(pair: tuple[Law, Law], of_law: Callable[[Law], Any], exact: Any) -
     leaves a quarter of a small bias, and at steps where the bias levels off as much as half.
     """
     coarse, fine = (np.ravel(np.asarray(of_law(law), float)) - exact for law in pair)
-    return np.where(np.abs(fine) <= np.abs(coarse) * 2 / 3 + ROUNDING * np.abs(exact).max(), coarse, 0.0)
+    shrinks = np.abs(fine) <= np.abs(coarse) * 2 / 3 + ROUNDING * np.abs(exact).max()
+    return np.where(shrinks | np.isnan(coarse), coarse, 0.0)  # NaN: a thermometer where there is no force
 
 
 def with_step(integrator: Any, factor: float) -> Any:

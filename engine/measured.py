@@ -24,8 +24,10 @@ class Measured(NamedTuple):
         return shown + (f" ({self.method})" if self.method else "")
 
 
-def plain(run: Run, rung: int, after: int) -> tuple[Any, Any]:
-    """The potential and integrator of a rung with plain numbers: what their schedules were from `after` on.
+def plain(run: Run, rung: int, after: int, until: int | None = None) -> tuple[Any, Any]:
+    """The potential and integrator of a rung with plain numbers: what their schedules are from `after` to `until`.
+
+    until: a step; that of the run if not given.
 
     Raises ValueError where a number differs between particles, or still changes.
     """
@@ -36,7 +38,7 @@ def plain(run: Run, rung: int, after: int) -> tuple[Any, Any]:
         if isinstance(leaf, Sweep):
             return leaf.values[rung]
         if callable(leaf):
-            window = max(1, run.step - after)
+            window = max(1, (run.step if until is None else until) - after)
             sample = np.unique(np.linspace(after, after + window - 1, min(window, 33)).astype(int))
             values = [np.asarray(evaluate([(name, "", leaf)], int(s), 1, 1, np.float32)[0])[0] for s in sample]
             if np.ptp(values) > 1e-6 * np.abs(values).max():

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .marks import Sweep, is_mark
 from .measured import Measured, snapshot_energies, temperatures_of
 from .observables import Recording, Series, potential_energy
+from .pytree import check_number, named_leaves
 from .run import Run
 
 ENOUGH = 50.0  # particles that a reweighted average, or the overlap of two rungs, must rest on
@@ -123,10 +125,17 @@ def mbar(energies: Any, temperatures: Any = None, *, after: int | None = None) -
     if isinstance(energies, Run):
         if temperatures is not None:
             raise ValueError("a run knows its temperatures: mbar(run), or mbar(energies, temperatures)")
+        if any(isinstance(leaf, Sweep) for _, _, leaf in named_leaves(energies.potential, is_mark)):
+            raise ValueError(
+                "mbar takes a ladder of temperatures on one energy; here a number of the potential is swept: use "
+                "thermodynamic_integration"
+            )
         after = energies.second_half() if after is None else after
         u, t = _recorded(energies, after), temperatures_of(energies, after)
         u = u if len(u) > 1 else u[0]
     else:
+        for name, value in (("energies", energies), ("temperatures", temperatures)):
+            check_number(name, "", value)
         u, t = np.asarray(energies, float), np.atleast_1d(np.asarray(temperatures, float))
     lead = u.shape
     if u.ndim not in (2, 3) or t.shape != u.shape[-2:-1] or not np.all(np.isfinite(u)):
@@ -149,6 +158,7 @@ def reweight(energies: Any, values: Any = None, *, to: float, temperature: float
     particles. Raises ValueError, with the number, where fewer than 50 particles would carry the average, and from 2 T on,
     where the weights have no variance under any energy without an upper bound, and an error bar would mean nothing.
     """
+    check_number("to", "positive", to)
     if isinstance(energies, Run):
         if energies.ladder:
             raise ValueError("reweight takes one temperature; a ladder is for mbar(run).average(temperature, values)")

@@ -93,7 +93,7 @@ def relaxation(
     if run.ladder:
         raise ValueError("relaxation takes one population: call it for each value of a sweep")
     need_particles(run.particles, 4 * GROUPS, f"the error of a rate, from {GROUPS} groups,")
-    plain, scheme = realised(run, 0, 0)
+    plain, scheme = realised(run, 0, 0, steps)
     law = reference_of(run, plain, scheme, reference, 0)
     quantiles = _quantiles(law, run, plain, scheme)
     records, parts, distances = [], [], []

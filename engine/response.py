@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .checks import check_steps
+from .divergence import need_particles
 from .protocols import Potential, as_potential
-from .pytree import number, pytree, ravel
+from .pytree import check_number, number, pytree, ravel
 from .run import Run
 from .simulate import simulate
 
@@ -84,7 +85,7 @@ def response(
     if (force is None) == (temperature is None):
         raise ValueError(f"give a force or a temperature step, one of the two; got {force!r} and {temperature!r}")
     bath = integrator.temperature
-    if not isinstance(bath, int | float) or not bath > 0:
+    if np.ndim(bath) or not isinstance(bath, int | float | np.floating) or not bath > 0:
         raise ValueError(f"response takes one positive temperature of the bath; got {bath!r}")
     energy, driven, strong = as_potential(potential), integrator, as_potential(potential)
     if force is not None:
@@ -94,6 +95,7 @@ def response(
     else:
         if integrator.has_momentum:
             raise ValueError("the response to temperature is predicted for overdamped schemes; this one has momenta")
+        check_number("temperature", "", temperature)
         size = float(temperature)  # pyright: ignore[reportArgumentType]
         driven, cause = dataclasses.replace(integrator, temperature=bath + size), energy
     if size == 0 or not np.isfinite(size):
@@ -101,6 +103,7 @@ def response(
     scale = 2 * bath if force is not None else 2 * bath**2
     begin = lambda u, bath: simulate(u, bath, positions, steps=0, key=key, observables=(), progress=False)  # noqa: E731
     free, pulled = begin(energy, integrator), begin(strong, driven)
+    need_particles(free.particles, 16, "the error of a response")
     if free.ladder:
         raise ValueError("response takes one population: call it for each value of a sweep")
     a0, b0 = _values(free, observable), _values(free, cause)

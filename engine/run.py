@@ -82,10 +82,10 @@ class Run:
         return self.results()
 
     def results(self, after: int = 0) -> Any:
-        """The results from the observations after a step."""
+        """The results from the observations after a step; None where there were none."""
         trees = jax.tree.structure(self.measured, is_leaf=is_observable)
         observables: list[Observable] = jax.tree.leaves(self.measured, is_leaf=is_observable)
-        values = [o.result(r, s, after=after) if r.rows else None
+        values = [o.result(r, s, after=after) if r.after(after)[1] is not None else None
                   for o, r, s in zip(observables, self.records, self.settings, strict=True)]  # fmt: skip
         return jax.tree.unflatten(trees, values)
 

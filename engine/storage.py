@@ -102,6 +102,8 @@ def load(
             parts[name] = value if value is not None else _rebuild(header[name], arrays)
         except LookupError as error:
             raise ValueError(f"{path}: give {name}=... to load; it holds {error.args[0]}, which is not saved") from None
+    if observables is not None and (apart := _apart(header["observables"], arrays, observables)):
+        raise ValueError(f"{path}: give the observables that it holds, so that its sums can go on; {apart}")
     shapes = [(shape[1:] if header["ladder"] else shape, dtype) for shape, dtype in header["leaves"]]
     blank = prepare(
         parts["potential"],
@@ -167,6 +169,31 @@ def _describe(node: Any, arrays: dict) -> Any:
         fields = {name: _describe(getattr(node, name), arrays) for name in type(node).__dataclass_fields__}
         return {"class": [type(node).__module__, type(node).__qualname__], "fields": fields}
     return {"missing": "a function" if callable(node) and not is_configuration(node) else f"a {type(node).__name__}"}
+
+
+def _apart(saved: Any, arrays: dict, given: Any) -> str:
+    """Where a given tree differs from what is known of the saved one; functions, which are not saved, may be any."""
+    own: dict = {}
+    return _first_difference(saved, _describe(given, own), arrays, own, "observables")
+
+
+def _first_difference(saved: Any, given: Any, arrays: dict, own: dict, place: str) -> str:
+    if isinstance(saved, dict) and isinstance(given, dict):
+        if "missing" in saved or "missing" in given:
+            return ""
+        if "array" in saved and "array" in given:
+            saved, given = arrays[saved["array"]].tolist(), own[given["array"]].tolist()
+        elif set(saved) == set(given):
+            pairs = [
+                (saved[k], given[k], place if k in ("fields", "class", "value") else f"{place}.{k}") for k in saved
+            ]
+            return next(filter(None, (_first_difference(a, b, arrays, own, p) for a, b, p in pairs)), "")
+    elif isinstance(saved, list) and isinstance(given, list):
+        if len(saved) != len(given):
+            return f"{place}: the file has {len(saved)} entries, not {len(given)}"
+        pairs = zip(saved, given, strict=True)
+        return next(filter(None, (_first_difference(a, b, arrays, own, place) for a, b in pairs)), "")
+    return "" if saved == given else f"{place}: the file has {saved}, not {given}"
 
 
 def _rebuild(form: dict, arrays: dict) -> Any:

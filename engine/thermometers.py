@@ -41,7 +41,11 @@ def disagreements(run: Run) -> tuple[str, ...]:
         verdict = _judge(run, run.second_half(), P_VALUE, frugal=True)
     except ValueError:  # nothing measured, temperature 0, a bath that is heated, or no observation in the window
         return ()
-    return tuple(_warning(name, line) for name, line in verdict.lines.items() if not line.passed)
+    return tuple(
+        _warning(name, line)
+        for name, line in verdict.lines.items()
+        if not line.passed and np.isfinite(line.z or np.nan)
+    )
 
 
 def _judge(run: Run, after: int, p_value: float, *, frugal: bool = False) -> Verdict:

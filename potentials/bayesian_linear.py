@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import number, pytree, ravel
+from ..engine.pytree import number, pytree
 from .cubature import normal_density, normal_nodes
 from .draws import source
 from .sized import Sized, as_particles, concrete
@@ -41,7 +41,7 @@ class BayesianLinear(Sized):
             )
 
     def __call__(self, position: Any) -> jax.Array:
-        theta = ravel(position)
+        theta = self.ravelled(position)
         misfit = jnp.sum((self.targets - self.features @ theta) ** 2) / self.noise_variance
         prior = self.prior_precision * jnp.square(theta) - jnp.log(self.prior_precision / (2 * np.pi))
         return (misfit + len(self.targets) * jnp.log(2 * np.pi * self.noise_variance) + jnp.sum(prior)) / 2

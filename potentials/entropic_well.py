@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import check_count, number, pytree, ravel, static
+from ..engine.pytree import check_count, number, pytree, static
 from .cubature import normal_density, normal_nodes
 from .double_well import DoubleWell
 from .draws import Source
@@ -42,7 +42,7 @@ class EntropicWell(Sized):
         check_count("transverse", self.transverse, 1)
 
     def __call__(self, position: Any) -> jax.Array:
-        x, y = jnp.split(ravel(position), [1])
+        x, y = jnp.split(self.ravelled(position), [1])
         return self._along(x[0]) + self._stiffness_at(x[0], jnp) * jnp.sum(y * y) / 2
 
     def _along(self, x: Any) -> Any:

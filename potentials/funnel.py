@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import check_count, number, pytree, ravel, static
+from ..engine.pytree import check_count, number, pytree, static
 from .cubature import normal_density, normal_nodes
 from .draws import source
 from .sized import Sized, as_particles
@@ -39,7 +39,7 @@ class Funnel(Sized):
         check_count("dimension", self.dimension, 2)
 
     def __call__(self, position: Any) -> jax.Array:
-        v, x = jnp.split(ravel(position), [1])
+        v, x = jnp.split(self.ravelled(position), [1])
         square = jnp.sum(x * x) * jnp.exp(-v[0]) + (self.dimension - 1) * v[0] + v[0] ** 2 / self.scale**2
         return square / 2 + self.dimension / 2 * np.log(2 * np.pi) + jnp.log(self.scale)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.equilibrium import NotKnown
-from ..engine.pytree import pytree, ravel
+from ..engine.pytree import pytree
 from .cubature import NODES, Boxed, normal_density
 from .draws import Source, rejection
 from .sized import NEGLIGIBLE, as_particles, concrete
@@ -50,7 +50,7 @@ class GaussianMixture(Boxed):
             raise ValueError(f"means, scales and weights need one row for each component; got shapes {shapes}")
 
     def __call__(self, position: Any) -> jax.Array:
-        return -jax.nn.logsumexp(self._log_terms(ravel(position), jnp))
+        return -jax.nn.logsumexp(self._log_terms(self.ravelled(position), jnp))
 
     def _log_terms(self, x: Any, xp: Any) -> Any:
         """ln aₖ (..., k) at points x (..., d)."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import pytree, ravel
+from ..engine.pytree import pytree
 from .cubature import Boxed
 from .sized import NEGLIGIBLE
 
@@ -32,7 +32,7 @@ class MuellerBrown(Boxed):
     """
 
     def __call__(self, position: Any) -> jax.Array:
-        x, y = ravel(position)
+        x, y = self.ravelled(position)
         dx, dy = x - X0.astype(x.dtype), y - Y0.astype(y.dtype)
         form = XX.astype(x.dtype) * dx * dx + XY.astype(x.dtype) * dx * dy + YY.astype(x.dtype) * dy * dy
         return jnp.sum(HEIGHT.astype(x.dtype) * jnp.exp(form))

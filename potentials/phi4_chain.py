@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import check_count, number, pytree, ravel, static
+from ..engine.pytree import check_count, number, pytree, static
 from .draws import Source, rejection
 from .sized import NEGLIGIBLE, Sized, as_particles
 
@@ -37,7 +37,7 @@ class Phi4Chain(Sized):
         check_count("sites", self.sites, 2)
 
     def __call__(self, position: Any) -> jax.Array:
-        x = ravel(position)
+        x = self.ravelled(position)
         return jnp.sum((jnp.roll(x, -1) - x) ** 2) / 2 + jnp.sum(self.on_site(x))
 
     def on_site(self, x: Any) -> Any:

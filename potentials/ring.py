@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import number, pytree, ravel
+from ..engine.pytree import number, pytree
 from .cubature import Boxed
 from .draws import source
 from .sized import NEGLIGIBLE, as_particles
@@ -26,7 +26,7 @@ class Ring(Boxed):
     barrier: Any = number("positive", default=1.0)
 
     def __call__(self, position: Any) -> jax.Array:
-        x, y = ravel(position)
+        x, y = self.ravelled(position)
         return self.barrier * (x * x + y * y - 1) ** 2
 
     @property

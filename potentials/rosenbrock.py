@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..engine.pytree import number, pytree, ravel
+from ..engine.pytree import number, pytree
 from .cubature import normal_density, normal_nodes
 from .draws import source
 from .sized import Sized, as_particles
@@ -30,7 +30,7 @@ class Rosenbrock(Sized):
     b: Any = number("positive", default=100.0)
 
     def __call__(self, position: Any) -> jax.Array:
-        x, y = ravel(position)
+        x, y = self.ravelled(position)
         return self.a * (1 - x) ** 2 + self.b * (y - x * x) ** 2
 
     @property

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..engine.equilibrium import NotKnown
-from ..engine.pytree import check_count, number, pytree, ravel, static
+from ..engine.pytree import check_count, number, pytree, static
 from .draws import Source, rejection
 from .sized import Sized, as_particles
 
@@ -41,7 +41,7 @@ class RotorChain(Sized):
             raise TypeError(f"periodic must be True or False; got {self.periodic!r}")
 
     def __call__(self, position: Any) -> jax.Array:
-        x = ravel(position)
+        x = self.ravelled(position)
         bonds = jnp.cos(x - jnp.roll(x, -1))
         return -self.coupling * jnp.sum(bonds if self.periodic else bonds[:-1])
 

@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from ..engine.equilibrium import Solvable
-from ..engine.pytree import check_number, named_leaves, size_of
+from ..engine.pytree import check_number, named_leaves, ravel, size_of
 
 NEGLIGIBLE = 60.0  # energies this many T above the minimum do not count: exp(-60) = 9e-27
 
@@ -26,6 +26,14 @@ class Sized(Solvable):
     @property
     def like(self) -> Any:
         return jnp.zeros(self.coordinates)
+
+    def ravelled(self, position: Any) -> jax.Array:
+        """The coordinates (d,) of a position. Raises ValueError for another number of them."""
+        if size_of(position) != self.coordinates:
+            raise ValueError(
+                f"{type(self).__name__} has {self.coordinates} coordinates here; got a position of {size_of(position)}"
+            )
+        return ravel(position)
 
     def check_temperature(self, temperature: float, like: Any) -> None:
         for name, rule, value in named_leaves(self, lambda _: False):

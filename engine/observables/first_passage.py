@@ -88,12 +88,12 @@ class FirstPassage(Observable):
 
     def values(self, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
         """How far beyond the level."""
-        (value,) = super().values(potential, integrator, state)
-        beyond = value - self.level if self.rising else self.level - value
-        if not self.overshoot:
-            return (beyond,)
-        spread = 2 * integrator.mobility * integrator.temperature * integrator.step_size * self.every
-        return (beyond + OVERSHOOT * jnp.sqrt(spread),)
+        ahead = 0.0
+        if self.overshoot:
+            spread = 2 * integrator.mobility * integrator.temperature * integrator.step_size * self.every
+            ahead = OVERSHOOT * jnp.sqrt(spread)
+        values = super().values(potential, integrator, state)
+        return tuple((v - self.level if self.rising else self.level - v) + ahead for v in values)
 
     def memory(self, value: jax.ShapeDtypeStruct) -> Any:
         return jax.ShapeDtypeStruct(value.shape, jnp.bool_)  # whether it has crossed

@@ -128,8 +128,12 @@ def check_bins(name: str, bins: Any) -> None:
         raise ValueError(f"{name}: bins must be a positive integer; got {bins!r}")
 
 
-def check_range(name: str, low: Any, high: Any) -> None:
-    """low < high, as far as they are numbers already."""
+def check_range(name: str, low: Any, high: Any, most: int = 0) -> None:
+    """low < high, as far as they are numbers already, with at most so many axes."""
+    for end in (low, high):
+        if isinstance(end, np.ndarray | jax.Array | list | tuple) and np.ndim(end) > most:
+            what = "one number or two" if most else "one number"
+            raise ValueError(f"{name}: low and high must be {what}; got {end}")
     plain = all(isinstance(a, int | float | np.ndarray | jax.Array) and not isinstance(a, Tracer) for a in (low, high))
     if plain and not np.all(np.asarray(low) < np.asarray(high)):
         raise ValueError(f"{name}: low must be below high; got {low} and {high}")

@@ -58,7 +58,7 @@ class Histogram2D(Observable):
             raise ValueError(f"Histogram2D: bins must be a pair (nx, ny); got {self.bins!r}")
         for bins in self.bins:
             check_bins("Histogram2D", bins)
-        check_range("Histogram2D", self.low, self.high)
+        check_range("Histogram2D", self.low, self.high, 1)
         check_tolerance("Histogram2D", self.tolerance)
 
     def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:

@@ -29,7 +29,10 @@ class Observable(abc.ABC):
 
     def values(self, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
         """The measured value of one particle: its leaves, ravelled and floating; k components in all."""
-        leaves = map(jnp.asarray, jax.tree.leaves(self.measure(potential, integrator, state)))
+        leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(self.measure(potential, integrator, state))]
+        if not sum(leaf.size for leaf in leaves) or any(leaf.dtype.kind == "c" for leaf in leaves):
+            found = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves]
+            raise TypeError(f"{type(self).__name__}: a measurement must return real numbers; it returns {found}")
         return tuple(leaf.ravel().astype(jnp.result_type(float, leaf.dtype)) for leaf in leaves)
 
     def shape(self, potential: Potential, integrator: Integrator, state: Any) -> jax.ShapeDtypeStruct:

@@ -44,7 +44,7 @@ class Quantiles(Histogram):
     by linear interpolation, from a histogram of `bins` bins between low and high: the resolution is a bin, of width
     (high - low)/bins, within which the density is taken as even. A quantile outside the range is flagged. The error is that
     of the cumulative fraction at the quantile (jackknife), carried over by the measured quantiles either side of it
-    (Woodruff 1952).
+    (Woodruff 1952). The counts of a long run are up to 128 blocks of time × 64 groups × bins: 64 MiB a component.
     Its result is a `Quantile`.
     """
 
