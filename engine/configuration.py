@@ -11,8 +11,9 @@ from jax.core import Tracer
 
 from .layout import is_heavy
 from .marks import Each, Sweep, is_mark
-from .pytree import check_number, named_leaves
+from .pytree import check_matrix, check_number, is_matrix, named_leaves, size_of
 
+MATRIX = "positive definite"  # the rule of fields that may be matrices
 SHARED, PARTICLE, STEP = "shared", "particle", "step"
 
 
@@ -71,8 +72,6 @@ def configure(tree: Any, position: Any, particles: int, dtype: Any, rungs: int |
     for name, rule, leaf in named:
         if isinstance(leaf, Each | Sweep):
             values = np.asarray(leaf.values)
-            if rule is not None:
-                check_number(name, rule, values)
             if isinstance(leaf, Each):
                 if len(values) != particles:
                     raise ValueError(f"{name}: each(...) needs one row a particle ({particles}); got {values.shape}")
@@ -81,6 +80,7 @@ def configure(tree: Any, position: Any, particles: int, dtype: Any, rungs: int |
                 rows = values.reshape(values.shape[:1] + (1,) + values.shape[1:])
                 values = np.broadcast_to(rows, lead + values.shape[1:])
             _check_shape(name, rule, values.shape[len(lead) :], position, leaf)
+            _check_value(name, rule, np.asarray(leaf.values), values.shape[len(lead) :], position)
             kinds.append(PARTICLE)
             per_particle.append(jnp.asarray(values, dtype))
         elif callable(leaf):
@@ -88,10 +88,10 @@ def configure(tree: Any, position: Any, particles: int, dtype: Any, rungs: int |
             kinds.append(STEP)
             schedules.append((name, rule or "", leaf))
         else:
-            if not isinstance(leaf, Tracer) and rule is not None:
-                check_number(name, rule, leaf)
             if rule is not None:
                 _check_shape(name, rule, np.shape(leaf), position, leaf)
+            if not isinstance(leaf, Tracer):
+                _check_value(name, rule, leaf, np.shape(leaf), position)
             kinds.append(SHARED)
             as_float = rule is not None or isinstance(leaf, int | float)
             shared.append(jnp.asarray(leaf, dtype) if as_float else jnp.asarray(leaf))
@@ -101,18 +101,24 @@ def configure(tree: Any, position: Any, particles: int, dtype: Any, rungs: int |
 
 def evaluate_first(schedules: list[tuple[str, str, Callable]], start: int, position: Any, dtype: Any) -> list:
     """The values of schedules at one step, their shapes checked against one particle's position."""
-    values = [rows[0] for rows in evaluate(schedules, start, 1, 1, dtype)]
+    values = [rows[0] for rows in evaluate(schedules, start, 1, 1, dtype, position)]
     for (name, rule, schedule), value in zip(schedules, values, strict=True):
         _check_shape(name, rule, value.shape, position, schedule)
     return values
 
 
-def evaluate(schedules: list[tuple[str, str, Callable]], start: int, count: int, length: int, dtype: Any) -> list:
-    """The values of schedules for the steps start … start + count - 1, the last repeated up to `length` rows."""
+def evaluate(
+    schedules: list[tuple[str, str, Callable]], start: int, count: int, length: int, dtype: Any, position: Any = ()
+) -> list:
+    """The values of schedules for the steps start … start + count - 1, the last repeated up to `length` rows.
+
+    position: the shapes of one particle's, by which values that are matrices are known.
+    """
     rows = []
     for name, rule, schedule in schedules:
         values = _evaluate(name, schedule, start, count, length)
-        check_number(f"{name} (a schedule, within steps {start} to {start + count - 1})", rule, values)
+        name = f"{name} (a schedule, within steps {start} to {start + count - 1})"
+        _check_value(name, rule, values, values.shape[1:], position)
         rows.append(jnp.asarray(values, dtype))
     return rows
 
@@ -144,16 +150,24 @@ def _check_schedule(name: str, schedule: Callable) -> None:
         pass
 
 
+def _check_value(name: str, rule: str | None, values: Any, shape: tuple, position: Any) -> None:
+    """Values, each of a shape, keep the rule of their field; where they are matrices, as matrices."""
+    if rule == MATRIX and is_matrix(shape, position):
+        check_matrix(name, values)
+    elif rule is not None:
+        check_number(name, rule, values)
+
+
 def _check_shape(name: str, rule: str | None, shape: tuple, position: Any, value: Any) -> None:
     """Numbers under a rule are scalars or fit the position's coordinates; lists of values must be marked."""
     if rule is None or shape == ():
         return
-    leaves = jax.tree.leaves(position)
-    size = sum(int(np.prod(np.shape(leaf))) for leaf in leaves)
-    if shape in [np.shape(leaf) for leaf in leaves] or shape in ((size,), (size, size)):
+    shapes, size = [np.shape(leaf) for leaf in jax.tree.leaves(position)], size_of(position)
+    matrix = rule in ("", MATRIX)
+    if shape in shapes or shape == (size,) or (matrix and shape == (size, size)):
         return
+    choices = f"{shapes}, or a matrix {(size, size)}" if matrix else f"{shapes}"
     raise ValueError(
-        f"{name} must be a scalar or shaped like one particle's position {[np.shape(leaf) for leaf in leaves]}; got "
-        f"shape {shape} from {type(value).__name__}. For one value a particle use engine.each(values), for a ladder "
-        "engine.sweep(values)"
+        f"{name} must be a scalar or shaped like one particle's position {choices}; got shape {shape} from "
+        f"{type(value).__name__}. For one value a particle use engine.each(values), for a ladder engine.sweep(values)"
     )

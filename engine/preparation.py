@@ -309,9 +309,8 @@ class Plan(NamedTuple):
         """The potential, integrator and observables as the first particle sees them at step 0; shapes matter only."""
         particle = [values[0, ..., 0] if self.program.layout.last else values[0, 0] for values in self.particle[0]]
         dtype = self.program.dtype
-        return self.program.recipe.build(
-            self.shared, particle, [v[0] for v in evaluate(self.schedules, 0, 1, 1, dtype)]
-        )
+        values = evaluate(self.schedules, 0, 1, 1, dtype, self.program.position[1])
+        return self.program.recipe.build(self.shared, particle, [v[0] for v in values])
 
     def pack(self, run: Run) -> tuple:
         """What a run carries in the layout of the blocks, a part for each device."""
@@ -332,7 +331,7 @@ class Plan(NamedTuple):
 
     def scheduled(self, start: int, count: int) -> list:
         """The values of all schedules for the steps of a block."""
-        return evaluate(self.schedules, start, count, SCHEDULED_STEPS, self.program.dtype)
+        return evaluate(self.schedules, start, count, SCHEDULED_STEPS, self.program.dtype, self.program.position[1])
 
     def collect(self, run: Run, records: tuple[Record, ...], start: int, count: int, rows: tuple) -> tuple[Record, ...]:
         """The records with a block's rows of observations pushed into copies of them, in float64."""

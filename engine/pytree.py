@@ -17,10 +17,13 @@ from jax.flatten_util import ravel_pytree
 
 Class = TypeVar("Class", bound=type)
 
+SYMMETRIC = 1e-6  # relative departure of a matrix from its transpose that is still rounding
+
 RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "": np.isfinite,
     "positive": lambda a: np.isfinite(a) & (a > 0),
     "non-negative": lambda a: np.isfinite(a) & (a >= 0),
+    "positive definite": lambda a: np.isfinite(a) & (a > 0),  # of a field that may be a matrix: see `check_matrix`
 }
 
 
@@ -43,7 +46,7 @@ def check_number(name: str, rule: str, value: Any) -> None:
     good = RULES[rule](numbers)
     if np.all(good):
         return
-    broken = float(numbers[~good].flat[0]) if numbers.ndim else float(numbers)
+    broken, rule = float(numbers[~good].flat[0]) if numbers.ndim else float(numbers), rule.removesuffix(" definite")
     words = rule if rule and np.isfinite(broken) else f"{rule} and finite" if rule else "finite"
     among = f" among {numbers.size} values" if numbers.size > 1 else ""
     raise ValueError(f"{name} must be {words}; got {broken:g}{among}")
@@ -53,6 +56,18 @@ def check_count(name: str, value: Any, least: int) -> None:
     """Raise ValueError for a static number that is no whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
+
+
+def check_matrix(name: str, value: Any) -> None:
+    """Raise ValueError if one of the matrices (..., d, d) is not finite, symmetric and positive definite."""
+    matrices = np.asarray(value, np.float64)
+    check_number(name, "", matrices)
+    apart = float(np.abs(matrices - matrices.swapaxes(-1, -2)).max())
+    if apart > SYMMETRIC * np.abs(matrices).max():
+        raise ValueError(f"{name} must be symmetric as a matrix; its entries depart from the transpose's by {apart:g}")
+    lowest = float(np.linalg.eigvalsh(matrices).min())
+    if not lowest > 0:
+        raise ValueError(f"{name} must be positive definite as a matrix; got an eigenvalue of {lowest:g}")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(static, number, dataclasses.field))
@@ -130,10 +145,13 @@ def named_leaves(tree: Any, is_leaf: Callable[[Any], bool], name: str = "", rule
 
 
 def times(coefficient: Any, tree: Any) -> Any:
-    """Coefficient × tree, where the coefficient is a scalar or has the tree's own structure (a diagonal)."""
-    if jax.tree.structure(coefficient) == jax.tree.structure(tree):
-        return jax.tree.map(jnp.multiply, coefficient, tree)
-    return jax.tree.map(lambda leaf: coefficient * leaf, tree)
+    """Coefficient × tree, for a coefficient that is a scalar, a diagonal or a matrix.
+
+    A diagonal has the tree's own structure and shapes, or is one array (d,) over the ravelled coordinates; a matrix is
+    one array (d, d) over them. The shape tells which: d² numbers are no diagonal of d coordinates. So marks and
+    schedules hold matrices as they hold numbers, and no wrapper is needed. Raises ValueError for other shapes.
+    """
+    return _act(coefficient, tree, lambda c, x: c * x, lambda m, x: jnp.matmul(m, x, precision="highest"))
 
 
 def root(coefficient: Any) -> Any:
@@ -151,6 +169,54 @@ def like(coefficient: Any, tree: Any) -> Any:
     if jax.tree.structure(coefficient) == jax.tree.structure(tree):
         return coefficient
     return jax.tree.map(lambda _: coefficient, tree)
+
+
+def root_times(coefficient: Any, tree: Any) -> Any:
+    """√coefficient × tree; of a matrix the Cholesky factor L, LLᵀ = coefficient: what makes noise of that covariance."""
+    factor: Callable = lambda m, x: jnp.matmul(jnp.linalg.cholesky(m), x, precision="highest")  # noqa: E731
+    return _act(coefficient, tree, lambda c, x: jnp.sqrt(c) * x, factor)
+
+
+def solve(coefficient: Any, tree: Any) -> Any:
+    """Coefficient⁻¹ × tree."""
+    by_cholesky: Callable = lambda m, x: jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(m), True), x)  # noqa: E731
+    return _act(coefficient, tree, lambda c, x: (1 / c) * x, by_cholesky)
+
+
+def is_matrix(shape: tuple[int, ...], tree: Any) -> bool:
+    """Whether a coefficient of this shape is a matrix over the ravelled coordinates of a tree."""
+    d = size_of(tree)
+    return shape == (d, d) and shape not in [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def _act(coefficient: Any, tree: Any, entries: Callable, matrix: Callable) -> Any:
+    """A scalar or diagonal coefficient on each entry of a tree, a matrix on all of them as one vector."""
+    if jax.tree.structure(coefficient) == jax.tree.structure(tree) and all(
+        map(_fits, jax.tree.leaves(coefficient), jax.tree.leaves(tree))
+    ):
+        return jax.tree.map(entries, coefficient, tree)
+    if jax.tree.structure(coefficient) == jax.tree.structure(0):
+        if all(_fits(coefficient, leaf) for leaf in jax.tree.leaves(tree)):
+            return jax.tree.map(lambda leaf: entries(coefficient, leaf), tree)
+        x, unravel = ravel_pytree(tree)
+        if is_matrix(jnp.shape(coefficient), tree):
+            return unravel(matrix(coefficient, x))
+        if jnp.shape(coefficient) == x.shape:
+            return unravel(entries(coefficient, x))
+    arrived, shapes = ([jnp.shape(leaf) for leaf in jax.tree.leaves(t)] for t in (coefficient, tree))
+    d = size_of(tree)
+    raise ValueError(
+        f"a coefficient must be a scalar, shaped like the position {shapes}, or an array ({d},) or ({d}, {d}) over its "
+        f"{d} coordinates; got shapes {arrived}"
+    )
+
+
+def _fits(coefficient: Any, leaf: Any) -> bool:
+    """Whether a product has the leaf's shape."""
+    try:
+        return np.broadcast_shapes(jnp.shape(coefficient), jnp.shape(leaf)) == jnp.shape(leaf)
+    except ValueError:
+        return False
 
 
 def size_of(tree: Any) -> int:
