@@ -89,6 +89,7 @@ class Counting(Potential):
     """A quadratic energy that notes every gradient asked of it while a step is traced."""
 
     asked: list = static()
+    quadratic = True
 
     def __call__(self, position: Any) -> jax.Array:
         return jnp.sum(position**2) / 2
@@ -169,7 +170,7 @@ def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
     readings: list[Reading] = []
     orders: list[float] = []
     while len(readings) < 16:  # halved until the order has settled
-        readings.append(_reading(dataclasses.replace(integrator, step_size=h / 2 ** (2 + len(readings))), stiffness))
+        readings.append(_reading(integrator.with_step_size(h / 2 ** (2 + len(readings))), stiffness))
         if len(readings) < 3:
             continue
         first, second = (readings[i].positions - readings[i + 1].positions for i in (-3, -2))

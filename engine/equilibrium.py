@@ -37,7 +37,6 @@ class Solvable(Potential):
     2π x/period, all cosines first, and the virial temperature does not exist.
     """
 
-    quadratic: ClassVar[bool] = False  # U is a quadratic form: stationary laws of linear schemes are exact
     separable: ClassVar[bool] = False  # U is the same function summed over coordinates: one coordinate tells all
     period: ClassVar[float | None] = None
     degree: ClassVar[float | None] = None  # U is homogeneous of this degree around its minimum: U/T has a Gamma law

@@ -1,6 +1,5 @@
 """What a scheme samples at its finite step: predicted averages of the thermodynamic quantities, and by which method."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -73,6 +72,8 @@ def predict(integrator: Integrator, potential: Solvable, like: Any, *, origin: A
 
 def laws(integrator: Integrator, potential: Solvable, like: Any, *, origin: Any = 0.0) -> tuple[Law, Law]:
     """The law of a scheme, and that at a quarter of its step, which tells what of a bias is the step's. Raises `NoLaw`."""
+    if integrator.step_size is None:
+        raise NoLaw(f"the steps of {type(integrator).__name__} are its own: there is no smaller one to compare with")
     found = [predict(scheme, potential, like, origin=origin) for scheme in (integrator, with_step(integrator, 0.25))]
     return found[0], found[1]
 
@@ -95,7 +96,7 @@ def with_step(integrator: Any, factor: float) -> Any:
         scaled: Any = Sweep(np.asarray(h.values) * factor, shared_noise=h.shared_noise)
     else:
         scaled = (lambda step: h(step) * factor) if callable(h) else h * factor  # pyright: ignore[reportOperatorIssue]
-    return dataclasses.replace(integrator, step_size=scaled)
+    return integrator.with_step_size(scaled)
 
 
 def _linear(integrator: Integrator, potential: Solvable, like: Any, origin: Any) -> Law:

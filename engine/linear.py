@@ -107,6 +107,7 @@ class Quadratic(Potential):
     """x·Kx/2 for a matrix K: the probe of linear schemes."""
 
     matrix: Any
+    quadratic = True
 
     def __call__(self, position: Any) -> jax.Array:
         x = ravel(position)

@@ -1,6 +1,7 @@
 """What a potential and an integrator must offer. The base classes give the identities, so nobody asks with `hasattr`."""
 
 import abc
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +52,10 @@ class Potential(abc.ABC):
     A subclass is a `@pytree` with `__call__` for one particle. Everything that depends on time is a field: any number
     may be a schedule. Everything that depends on chance is declared in `chance` and realised by `at`.
     """
+
+    quadratic: bool = (
+        False  # U is a quadratic form: steps of linear schemes are linear maps, and the exact step is known
+    )
 
     @abc.abstractmethod
     def __call__(self, position: Tree) -> jax.Array:
@@ -117,6 +122,10 @@ class Sum(Potential):
 
     terms: tuple[Potential, ...]
 
+    @property
+    def quadratic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return all(term.quadratic for term in self.terms)
+
     def __call__(self, position: Tree) -> jax.Array:
         return sum((term(position) for term in self.terms), start=jnp.zeros(()))
 
@@ -142,6 +151,10 @@ class Scaled(Potential):
 
     potential: Potential
     factor: Scalar = number()
+
+    @property
+    def quadratic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.potential.quadratic
 
     def __call__(self, position: Tree) -> jax.Array:
         return self.factor * self.potential(position)
@@ -184,6 +197,10 @@ class Integrator(abc.ABC):
     @abc.abstractmethod
     def step(self, potential: Potential, state: Any, noise: Noise) -> Any:
         """The state one step later: the same tree, shapes and dtypes."""
+
+    def with_step_size(self, step_size: Any) -> "Integrator":
+        """The same scheme at another step size: overridden where that is no field of this name."""
+        return dataclasses.replace(self, step_size=step_size)  # pyright: ignore[reportArgumentType]
 
     def refresh(self, potential: Potential, state: Any) -> Any:
         """The state with what it caches of the potential recomputed; called each step for potentials driven in time."""
