@@ -2,15 +2,20 @@
 
 from .descent import Descending as Descending
 from .descent import Descent as Descent
+from .implicit import CrankNicolson as CrankNicolson
+from .implicit import ImplicitMidpoint as ImplicitMidpoint
 from .microcanonical import MCLMC as MCLMC
 from .microcanonical import Isokinetic as Isokinetic
 from .nose_hoover_chain import Chained as Chained
 from .nose_hoover_chain import NoseHooverChain as NoseHooverChain
+from .ornstein_uhlenbeck import ExactOrnsteinUhlenbeck as ExactOrnsteinUhlenbeck
 from .overdamped import SGLD as SGLD
 from .overdamped import EulerMaruyama as EulerMaruyama
 from .overdamped import LeimkuhlerMatthews as LeimkuhlerMatthews
 from .overdamped import Position as Position
 from .overdamped import Smoothed as Smoothed
+from .overdamped import StochasticHeun as StochasticHeun
+from .preconditioned import Preconditioned as Preconditioned
 from .sghmc import SGHMC as SGHMC
 from .splitting import ABOBA as ABOBA
 from .splitting import BAOA as BAOA

@@ -5,6 +5,8 @@ No Monte Carlo: a step's own matrices, a Lyapunov equation, and formulas that we
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -115,29 +117,56 @@ def test_digits_in_print(word):
     np.testing.assert_allclose([float(c[0, 0]) for c in law], DIGITS[word], rtol=0, atol=6e-11)
 
 
-OVERDAMPED = {"EulerMaruyama": lambda z: 1 / (1 - z / 2), "LeimkuhlerMatthews": lambda z: 1.0}
+class Overdamped(NamedTuple):
+    """A row of the table A.2 at z = μhk."""
+
+    law: Callable  # k<x²>/T
+    correlation: Callable  # of positions n steps apart
+    limit: float = math.inf  # of stable z
+
+
+HEUN = lambda z: 1 - z + z**2 / 2  # noqa: E731
+IMPLICIT = Overdamped(lambda z: 1.0, lambda z, n: ((1 - z / 2) / (1 + z / 2)) ** n)
+OVERDAMPED = {
+    "EulerMaruyama": Overdamped(lambda z: 1 / (1 - z / 2), lambda z, n: (1 - z) ** n, 2),
+    "LeimkuhlerMatthews": Overdamped(lambda z: 1.0, lambda z, n: (1 - z / 2) * (1 - z) ** (n - 1), 2),
+    "StochasticHeun": Overdamped(lambda z: (1 - z / 2) / (1 - z / 2 + z**2 / 4), lambda z, n: HEUN(z) ** n, 2),
+    "ImplicitMidpoint": IMPLICIT,
+    "CrankNicolson": IMPLICIT,
+    "ExactOrnsteinUhlenbeck": Overdamped(lambda z: 1.0, lambda z, n: math.exp(-z * n)),
+}
+MOBILITY = np.array([[1.0, 0.3, -0.1], [0.3, 0.7, 0.2], [-0.1, 0.2, 0.5]])
 
 
 def check_overdamped(integrator, name, stiffness, mobility, temperature):
-    """A scheme against the table A.2, by the modes of μ^½ K μ^½."""
-    h, scale = float(integrator.step_size), np.sqrt(np.broadcast_to(mobility, len(stiffness)))
-    kappa, modes = np.linalg.eigh(stiffness * np.outer(scale, scale))
-    variance = temperature / kappa * np.array([OVERDAMPED[name](h * k) for k in kappa])
-    back = modes * scale[:, None]
-    step = linear_map(integrator, Quadratic(matrix=stiffness), np.zeros(len(stiffness)))
+    """A scheme against the table A.2, by the modes of √μᵀ K √μ: its law, and correlations at lags of 1 to 4 steps."""
+    h, d = float(integrator.step_size), len(stiffness)
+    root = np.linalg.cholesky(mobility) if np.ndim(mobility) == 2 else np.diag(np.sqrt(np.broadcast_to(mobility, d)))
+    kappa, modes = np.linalg.eigh(root.T @ stiffness @ root)
+    variance = temperature / kappa * np.array([OVERDAMPED[name].law(h * k) for k in kappa])
+    back = root @ modes
+    step = linear_map(integrator, Quadratic(matrix=stiffness), np.zeros(d))
     mean, covariance = step.of_position()
     near(covariance, back * variance @ back.T)
     np.testing.assert_allclose(mean, 0, atol=1e-14)
+    whole, read = step.stationary()[1], step.position
+    for n in range(1, 5):
+        later = variance * np.array([OVERDAMPED[name].correlation(h * k, n) for k in kappa])
+        lagged = read @ np.linalg.matrix_power(step.drift, n) @ whole @ read.T
+        np.testing.assert_allclose(lagged, back * later @ back.T, rtol=1e-10, atol=1e-10 * np.abs(covariance).max())
 
 
 @pytest.mark.parametrize("name", OVERDAMPED)
 def test_overdamped_schemes(name):
+    make = getattr(integrators, name)
     for k, mobility, temperature, z in [(1.0, 1.0, 1.0, 0.5), (3.7, 0.4, 0.3, 1.9), (0.2, 2.5, 2.3, 1.2)]:
-        integrator = getattr(integrators, name)(step_size=z / mobility / k, temperature=temperature, mobility=mobility)
+        integrator = make(step_size=z / mobility / k, temperature=temperature, mobility=mobility)
         check_overdamped(integrator, name, np.array([[k]]), mobility, temperature)
-    for mobility in (1 / MASS, 0.6):
-        integrator = getattr(integrators, name)(step_size=0.5, temperature=1.6, mobility=mobility)
+    for mobility in (1 / MASS, 0.6, MOBILITY):
+        integrator = make(step_size=0.5, temperature=1.6, mobility=mobility)
         check_overdamped(integrator, name, STIFFNESS, mobility, 1.6)
+    if OVERDAMPED[name].limit == math.inf:  # a step that no explicit scheme survives
+        check_overdamped(make(step_size=40.0, temperature=0.7), name, STIFFNESS, 1.0, 0.7)
 
 
 def test_float32_numbers_are_taken_at_their_word():
@@ -176,7 +205,8 @@ def test_limits_of_stability(word):
 
 @pytest.mark.parametrize("name", OVERDAMPED)
 def test_limits_of_stability_overdamped(name):
-    for z, stable in ((2 - 1e-6, True), (2 + 1e-6, False)):
+    limit = OVERDAMPED[name].limit
+    for z, stable in ((limit - 1e-6, True), (limit + 1e-6, False)) if limit < math.inf else ((1e4, True),):
         step = linear_map(getattr(integrators, name)(step_size=0.5, mobility=0.4),
                           Quadratic(matrix=np.array([[z / 0.2]])), np.zeros(1))  # fmt: skip
         assert (step.radius < 1) == stable
@@ -255,6 +285,8 @@ MUTANTS = {
         NoisyEuler(step_size=0.3, temperature=0.7), "EulerMaruyama", STIFFNESS, 1.0, 0.7),
     "Euler-Maruyama under another name": lambda: check_overdamped(
         integrators.EulerMaruyama(step_size=0.3), "LeimkuhlerMatthews", STIFFNESS, 1.0, 1.0),
+    "a matrix of mobilities for its root": lambda: check_overdamped(
+        integrators.CrankNicolson(step_size=0.3, mobility=MOBILITY), "CrankNicolson", STIFFNESS, MOBILITY @ MOBILITY, 1.0),
     "mobility for its root": lambda: check_overdamped(
         integrators.EulerMaruyama(step_size=0.3, mobility=0.5), "EulerMaruyama", STIFFNESS, 0.25, 1.0),
     "temperature off by 10 %": lambda: check_splitting(

@@ -37,11 +37,14 @@ class Stiffening(engine.Potential):
 WELL = potentials.DoubleWell(barrier=1.0)
 LANDSCAPES = {  # <x²> at T = 1, and the bias of <x²> at the three steps
     "double well": (WELL, 0.8327454871284, {"EulerMaruyama": (-4.39274e-2, -1.85875e-2, -8.75430e-3),
-                                            "LeimkuhlerMatthews": (-9.12810e-4, -1.51791e-4, -3.47276e-5)}),
+                                            "LeimkuhlerMatthews": (-9.12810e-4, -1.51791e-4, -3.47276e-5),
+                                            "StochasticHeun": (-2.99897e-2, -5.90084e-3, -1.25103e-3)}),
     "stiffening": (Stiffening(), 0.4679199169737, {"EulerMaruyama": (1.41988e-2, 6.84595e-3, 3.36682e-3),
-                                                   "LeimkuhlerMatthews": (-1.37758e-4, -3.25780e-5, -7.92728e-6)}),
+                                                   "LeimkuhlerMatthews": (-1.37758e-4, -3.25780e-5, -7.92728e-6),
+                                                   "StochasticHeun": (-3.30284e-3, -7.62279e-4, -1.82583e-4)}),
     "log cosh": (LogCosh(), math.pi**2 / 12, {"EulerMaruyama": (3.44838e-2, 1.69493e-2, 8.40338e-3),
-                                              "LeimkuhlerMatthews": (-6.95229e-5, -1.73961e-5, -4.34612e-6)}),
+                                              "LeimkuhlerMatthews": (-6.95229e-5, -1.73961e-5, -4.34612e-6),
+                                              "StochasticHeun": (-6.57167e-4, -1.69074e-4, -4.28441e-5)}),
 }  # fmt: skip
 
 
@@ -61,7 +64,7 @@ def averages(integrator, potential, deviation, *, functions=moments, mean=0.0, a
     ).values
 
 
-CASES = list(itertools.product(LANDSCAPES, ("EulerMaruyama", "LeimkuhlerMatthews"), range(3)))
+CASES = list(itertools.product(LANDSCAPES, ("EulerMaruyama", "LeimkuhlerMatthews", "StochasticHeun"), range(3)))
 
 
 @pytest.mark.parametrize(("landscape", "scheme", "i"), CASES)
@@ -76,10 +79,39 @@ def test_tables(landscape, scheme, i):
     assert abs(x) < 1e-10  # these landscapes are even
 
 
-@pytest.mark.parametrize(("scheme", "order"), [("EulerMaruyama", 1), ("LeimkuhlerMatthews", 2)])
+RING = {  # -2 cos x at T = 1: the bias of <cos> at h = 0.2, 0.1, 0.05
+    "EulerMaruyama": (-5.837830e-2, -2.730618e-2, -1.322594e-2),
+    "LeimkuhlerMatthews": (3.368770e-5, 1.424877e-5, 3.877715e-6),
+    "StochasticHeun": (4.246397e-3, 1.262076e-3, 3.360167e-4),
+}
+
+
+def cosine(potential, integrator, state):
+    return jnp.cos(state.position)
+
+
+@pytest.mark.parametrize("scheme", RING)
+def test_table_of_the_ring(scheme):
+    for h, bias in zip((0.2, 0.1, 0.05), RING[scheme], strict=True):
+        integrator = getattr(integrators, scheme)(step_size=h)
+        (found,) = averages(integrator, potentials.Cosine(amplitude=2.0), 1.0, functions=cosine)
+        assert found - 0.697774657964008 == pytest.approx(bias, abs=2e-6 * abs(bias) + 1e-11)
+
+
+ORDERS = {
+    "EulerMaruyama": 1,
+    "LeimkuhlerMatthews": 2,
+    "StochasticHeun": 2,
+    "ImplicitMidpoint": 1,  # the midpoint rule misses half of T∇ΔU/2; the trapezoidal rule does not
+    "CrankNicolson": 2,
+}
+
+
+@pytest.mark.parametrize(("scheme", "order"), ORDERS.items())
 def test_orders_by_slope(scheme, order):
     """On 2 log cosh x, whose force is bounded with all its derivatives: at h = 0.05 the leading term leads."""
     exact = math.pi**2 / 12
+    assert getattr(integrators, scheme)(step_size=0.1).stationary_order == order
     bias = [averages(getattr(integrators, scheme)(step_size=h), LogCosh(), math.sqrt(exact))[1] - exact for h in STEPS]
     assert math.log2(bias[0] / bias[1]) == pytest.approx(order, abs=0.15)
     assert math.log2(bias[1] / bias[2]) == pytest.approx(order, abs=0.15)
