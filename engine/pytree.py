@@ -23,6 +23,7 @@ RULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "": np.isfinite,
     "positive": lambda a: np.isfinite(a) & (a > 0),
     "non-negative": lambda a: np.isfinite(a) & (a >= 0),
+    "in [0, 1)": lambda a: np.isfinite(a) & (a >= 0) & (a < 1),
     "positive definite": lambda a: np.isfinite(a) & (a > 0),  # of a field that may be a matrix: see `check_matrix`
 }
 
@@ -82,6 +83,8 @@ def pytree(cls: Class) -> Class:
             value = getattr(self, field.name)
             if isinstance(value, list | tuple) and all(isinstance(row, int | float) for row in value):
                 object.__setattr__(self, field.name, value := np.asarray(value, float))
+            if value is None and field.default is None:  # a number that may be left out
+                continue
             if value is None or isinstance(value, str | bool):
                 raise TypeError(f"{field.name} must be a number; got {value!r}")
             if isinstance(value, int | float):

@@ -46,7 +46,7 @@ class Run:
     @property
     def momenta(self) -> Any:
         """Momenta like `positions`; None when the dynamics is overdamped."""
-        return self.integrator.momentum(self.state)
+        return self.integrator.momentum(self.state) if self.integrator.has_momentum else None
 
     @property
     def particles(self) -> int:

@@ -24,6 +24,11 @@ class Case(NamedTuple):
 INTEGRATORS = [
     Case("EulerMaruyama", lambda **k: integrators.EulerMaruyama(**{"step_size": 0.1, **k})),
     Case("LeimkuhlerMatthews", lambda **k: integrators.LeimkuhlerMatthews(**{"step_size": 0.1, **k})),
+    Case("StochasticHeun", lambda **k: integrators.StochasticHeun(**{"step_size": 0.1, **k})),
+    Case("ImplicitMidpoint", lambda **k: integrators.ImplicitMidpoint(**{"step_size": 0.1, **k})),
+    Case("CrankNicolson", lambda **k: integrators.CrankNicolson(**{"step_size": 0.1, **k})),
+    Case("ExactOrnsteinUhlenbeck", lambda **k: integrators.ExactOrnsteinUhlenbeck(**{"step_size": 0.1, **k})),
+    Case("Preconditioned", lambda **k: integrators.Preconditioned(**{"step_size": 0.1, **k})),
     Case("BAOAB", lambda **k: integrators.BAOAB(**{"step_size": 0.2, "friction": 1.3, **k})),
     Case("BAOA", lambda **k: integrators.BAOA(**{"step_size": 0.2, "friction": 1.3, **k})),
     Case("OBABO", lambda **k: integrators.OBABO(**{"step_size": 0.2, "friction": 1.3, **k})),
@@ -37,10 +42,15 @@ INTEGRATORS = [
     Case("NoseHooverChain", lambda **k: integrators.NoseHooverChain(**{"step_size": 0.1, **k})),
     Case("MCLMC", lambda **k: integrators.MCLMC(**{"step_size": 0.2, "persistence_length": 1.5, **k})),
     Case("Descent", lambda: integrators.Descent(optax.adam(1e-2))),
-]
+    Case("heavy ball", lambda step_size=0.1, temperature=1.0: integrators.Descent(
+        learning_rate=step_size, momentum=0.6, temperature=temperature)),
+]  # fmt: skip
+# on quadratic energies alone; and with linear algebra for each particle, which rounds with the batch as matrix products do
+HARMONIC = {"ExactOrnsteinUhlenbeck"}
+MATRICES = HARMONIC | {"ImplicitMidpoint", "CrankNicolson", "Preconditioned"}
 # not linear on a quadratic energy, so their laws have tests of their own; and no bath at all
-NONLINEAR = ("SGNHT", "BADODAB", "NoseHooverChain", "MCLMC")
-BATHS = [case for case in INTEGRATORS if case.name not in ("Verlet", "Descent", *NONLINEAR)]
+NONLINEAR = {"SGNHT", "BADODAB", "NoseHooverChain", "MCLMC", "Preconditioned"}
+BATHS = [case for case in INTEGRATORS if case.name not in {"Verlet", "Descent"} | NONLINEAR]
 
 FEATURES = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 TARGETS = (FEATURES @ np.array([1.0, -1.0, 0.5], np.float32)).astype(np.float32)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from registry import FEATURES, INTEGRATORS, TARGETS, log_likelihood, log_prior
+from registry import FEATURES, HARMONIC, INTEGRATORS, TARGETS, log_likelihood, log_prior
 
 from heatbath import engine, potentials
 from heatbath.engine import observables
@@ -62,7 +62,7 @@ ANNEALED = lambda: BAOA(step_size=0.05, temperature=falling)  # noqa: E731
 
 # name: a run, and what `load` must be given again
 CASES = {
-    **{case.name: (lambda c=case: start(integrator=gentle(c)), lambda c=case: again(c)) for case in INTEGRATORS},
+    **{case.name: (lambda c=case: start(ground(c), gentle(c)), lambda c=case: again(c)) for case in INTEGRATORS},
     "a tree of weights": (
         lambda: start(loss, Descent(optax.adam(0.1)), TREE),
         lambda: {"potential": loss, "integrator": Descent(optax.adam(0.1))},
@@ -91,6 +91,10 @@ CASES = {
 
 def gentle(case):
     return case.make() if case.name == "Descent" else case.make(step_size=0.05)
+
+
+def ground(case):
+    return potentials.Harmonic(stiffness=1.5) if case.name in HARMONIC else WELL
 
 
 def again(case):

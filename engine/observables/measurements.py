@@ -100,7 +100,7 @@ class _PotentialEnergy(Measurement):
 
 class _OfMomentum(Measurement):
     def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
-        if integrator.momentum(state) is None:
+        if not integrator.has_momentum:
             raise ValueError(f"{self.name} needs momenta; {type(integrator).__name__} is overdamped and has none")
 
 
