@@ -24,6 +24,7 @@ from .kramers import Kramers as Kramers
 from .marks import each as each
 from .marks import sweep as sweep
 from .measured import Measured as Measured
+from .momenta import redraw_momenta as redraw_momenta
 from .multistate import Multistate as Multistate
 from .multistate import Reweighted as Reweighted
 from .multistate import mbar as mbar

@@ -45,6 +45,7 @@ class Stream(enum.IntEnum):
     EXACT = 8  # exact samplers of the landscapes
     LEG = 9  # a key for each change of integrator within a run
     PROBE = 10  # random directions of trace estimators
+    MOMENTA = 11  # momenta drawn anew in the middle of a run
     USER = 128
 
 

@@ -83,7 +83,7 @@ def _begin(
     return Run(
         potential=potential, integrator=integrator, measured=observables, key=key, ladder=ladder, step=step, leg=leg,
         leg_step=step, leg_time=time, **measured,
-        state=_initialise(config, positions, n, _leg_key(key, leg), scheduled, ladder),
+        state=initialise(config, positions, n, _leg_key(key, leg), scheduled, ladder),
     )  # fmt: skip
 
 
@@ -115,7 +115,9 @@ def _stepped(kernel: Integrator, potential: Potential, draws: tuple[Draw, ...], 
     return kernel.step(potential.at(draws), state, noise)
 
 
-def _initialise(config: Configuration, positions: Any, n: int, key: Any, scheduled: list, ladder: bool) -> Any:
+def initialise(
+    config: Configuration, positions: Any, n: int, key: Any, scheduled: list, ladder: bool, stream: Stream = Stream.INIT
+) -> Any:
     """The integrator's state for every particle, public layout."""
     flat = lambda tree: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree) if ladder else tree  # noqa: E731
     count = n * (config.rungs or 1) if ladder else n
@@ -126,7 +128,7 @@ def _initialise(config: Configuration, positions: Any, n: int, key: Any, schedul
         flat(config.particle),
         scheduled,
         flat(positions),
-        stream_key(key, Stream.INIT),
+        stream_key(key, stream),
         ids,
     )
     return jax.tree.map(lambda a: a.reshape(-1, n, *a.shape[1:]), state) if ladder else state

@@ -82,6 +82,10 @@ class Potential(abc.ABC):
         del draws
         return self
 
+    def parts(self) -> tuple["Potential", ...]:
+        """The terms of a sum, for schemes that treat them apart; itself alone by default."""
+        return (self,)
+
     def __add__(self, other: Any) -> "Potential":
         return Sum(terms=(self, as_potential(other)))
 
@@ -144,6 +148,9 @@ class Sum(Potential):
             terms.append(term.at(mine))
         return Sum(terms=tuple(terms))
 
+    def parts(self) -> tuple[Potential, ...]:
+        return tuple(part for term in self.terms for part in term.parts())
+
 
 @pytree
 class Scaled(Potential):
@@ -169,6 +176,9 @@ class Scaled(Potential):
 
     def at(self, draws: tuple[Draw, ...]) -> Potential:
         return Scaled(potential=self.potential.at(draws), factor=self.factor)
+
+    def parts(self) -> tuple[Potential, ...]:
+        return tuple(Scaled(potential=part, factor=self.factor) for part in self.potential.parts())
 
 
 class Integrator(abc.ABC):

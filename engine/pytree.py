@@ -162,11 +162,6 @@ def root(coefficient: Any) -> Any:
     return jax.tree.map(jnp.sqrt, coefficient)
 
 
-def inverse(coefficient: Any) -> Any:
-    """Reciprocal of a scalar or diagonal coefficient."""
-    return jax.tree.map(lambda c: 1 / c, coefficient)
-
-
 def like(coefficient: Any, tree: Any) -> Any:
     """A scalar or diagonal coefficient with the tree's structure; a scalar stays one in every leaf."""
     if jax.tree.structure(coefficient) == jax.tree.structure(tree):

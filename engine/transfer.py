@@ -1,8 +1,8 @@
 """Exact stationary averages of a scheme at finite step in one nonlinear coordinate, by its transfer matrix.
 
 The step's Markov operator P is projected on functions of x, orthonormal under the Gibbs density (polynomials on the line,
-harmonics on the circle), times Hermite polynomials in the one Gaussian that `init` takes (a momentum in units of √(mT), a
-stored normal). Noise is integrated by
+harmonics on the circle), times Hermite polynomials in the one Gaussian that the step reads besides the position (a
+momentum in units of √(mT), a stored normal, a combination of both). Noise is integrated by
 Gauss and Hermite, positions by the trapezoid rule. The left null vector of P - 1 holds the stationary averages of the
 basis, hence of everything. Two resolutions give the error. Deterministic, float64.
 """
@@ -56,16 +56,18 @@ class Stationary(NamedTuple):
 
 
 def stationary_averages(
-    integrator: Integrator, potential: Potential, functions: Callable, *, mean: float, deviation: float, accuracy: float
-) -> Stationary:
+    integrator: Integrator, potential: Potential, functions: Callable, *, mean: float, deviation: float, accuracy: float,
+    accept: float = 0.0,
+) -> Stationary:  # fmt: skip
     """Stationary averages of `functions(potential, integrator, state) -> (k,)` for a particle of one coordinate.
 
     mean, deviation: of the Gibbs density, to place the nodes; of no use on a circle, where the potential has a `period`.
-    accuracy: relative, at which refinement stops.
-    Raises `NoTransfer` if the averages do not settle, or the scheme takes more than two normals a step.
+    accuracy: relative, at which refinement stops. accept: relative, that is taken where refinement ends.
+    Raises `NoTransfer` if the averages do not settle, the scheme takes more than two normals a step, or reads more of its
+    state than the position and one Gaussian.
     """
     spec, first = integrator.noise, integrator.init_noise
-    if spec.normals not in HERMITE or spec[1:] != (0, 0, 0) or first.normals > 1 or first[1:] != (0, 0, 0):
+    if spec.normals not in HERMITE or spec[1:] != (0, 0, 0) or first.normals > 2 or first[1:] != (0, 0, 0):
         raise NoTransfer(f"{type(integrator).__name__} needs {spec} a step; a transfer matrix takes one or two normals")
     with jax.enable_x64(True):
         integrator, potential = upcast(integrator), upcast(potential)
@@ -75,8 +77,8 @@ def stationary_averages(
         xi, xi_weight = _gauss_hermite(NODES_XI if first.normals else 1)
         noise, noise_weight = _grid((HERMITE if period is None else HERMITE_ROUND)[spec.normals], spec.normals)
         starts = tuple(a.ravel() for a in np.meshgrid(x, xi, indexing="ij"))
-        moved = functools.partial(_map, integrator, potential)
-        stepped, stepped_xi, measured = (np.asarray(a) for a in moved(*starts, noise, functions))
+        moved = functools.partial(_map, integrator, potential, _memory(integrator, potential, mean))
+        stepped, stepped_xi, measured = (np.asarray(a) for a in moved(*starts, noise, noise_weight, functions))
         most, most_xi = LADDER[-1]
         # polynomials in a coordinate that grows like a logarithm converge under exponential tails too
         bend = lambda y: np.arcsinh((np.clip(y, *REACH) - mean) / (2 * deviation))  # noqa: E731
@@ -86,6 +88,7 @@ def stationary_averages(
         before = of_x(starts[0]), _evaluate(of_xi, starts[1])  # (basis, start)
         after = of_x(stepped) * noise_weight, _evaluate(of_xi, stepped_xi)  # (basis, start, noise)
         weights = np.outer(weight, xi_weight).ravel()
+        still = np.zeros_like(noise), noise_weight, functions
         old: np.ndarray | None = None
         for size, size_xi in LADDER:
             size_xi = size_xi if first.normals else 1
@@ -94,10 +97,10 @@ def stationary_averages(
             new = law @ (basis @ measured)
             if old is not None:
                 change = float(np.max(np.abs(new - old) / (np.abs(new) + np.abs(new).mean())))
-                if change < accuracy:
+                if change < (accuracy if size < LADDER[-1][0] else max(accuracy, accept)):
                     ends = None if period is not None else tuple(x[weight > VISIBLE * weight.max()][[0, -1]])
                     ratio = functools.partial(_ratio, law.reshape(-1, size_xi)[:, 0], of_x, ends)
-                    away = lambda x: moved(x, np.zeros_like(x), np.zeros_like(noise), functions)[0]  # noqa: E731
+                    away = lambda x: moved(x, np.zeros_like(x), *still)[0]  # noqa: E731
                     distance = None if period is not None else _runaway(away, len(starts[0]), mean, deviation)
                     if distance is None:
                         return Stationary(new, change, ratio, None)
@@ -196,26 +199,71 @@ def _harmonics(x: np.ndarray, weight: np.ndarray, count: int, period: Any) -> Ca
     return lambda y: np.tensordot(inverse, waves(y), 1)
 
 
+class Memory(NamedTuple):
+    """What of a state matters to the next step besides its position: one Gaussian."""
+
+    read: np.ndarray  # (state,): the combination that the step reads
+    made: np.ndarray  # (normals,): the unit vector over the normals of `init` along which it changes
+
+
+def _memory(integrator: Integrator, potential: Potential, mean: float) -> Memory:
+    """A state may hold more: a momentum that is only reported, a random force that acts together with the momentum."""
+    step, made, position = map(np.asarray, _dependence(integrator, potential, np.float64(mean + 0.1)))
+    rows = step * (position == 0)
+    sizes, axes = np.linalg.svd(rows)[1:]
+    if sizes[1:].sum() > 1e-9 * sizes[0] or (sizes[0] > 0 and not made.size):
+        raise NoTransfer(f"a step of {type(integrator).__name__} reads more than the position and one Gaussian")
+    read = axes[0] * (sizes[0] > 0) * made.any(axis=1)  # what follows from the position is left out
+    along = read @ made
+    if np.linalg.norm(along) < 1e-9:  # a step that forgets: any Gaussian does
+        along = np.eye(1, made.shape[1])[0]
+        read = made @ along
+    return Memory(read, along / max(np.linalg.norm(along), 1.0 * (not made.size)))
+
+
+@functools.partial(jax.jit, compiler_options=ONCE)
+def _dependence(integrator: Integrator, potential: Potential, x: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Derivatives of a step in the ravelled state, and of a state in the normals of `init`; where its position is."""
+    spec, takes = integrator.noise, integrator.init_noise.normals
+    start = lambda normals: integrator.init(potential, x[None], Noise(tuple(normals[:, None])))  # noqa: E731
+    flat, unravel = ravel_pytree(start(0.3 + 0.2 * jnp.arange(1.0 * takes)))
+    noise = Noise(tuple(0.7 + 0.1 * jnp.arange(1.0 * spec.normals)[:, None]))
+    return (
+        jax.jacfwd(lambda s: ravel_pytree(integrator.step(potential, unravel(s), noise))[0])(flat),
+        jax.jacfwd(lambda normals: ravel_pytree(start(normals))[0])(jnp.zeros(takes)),
+        jax.jacfwd(lambda s: unravel(s).position)(flat)[0],
+    )
+
+
 @functools.partial(jax.jit, static_argnames=("functions",), compiler_options=ONCE)
-def _map(integrator: Integrator, potential: Potential, x: Any, xi: Any, grid: Any, functions: Callable) -> Any:
-    """One step from every start under every noise, and what is measured at the starts."""
+def _map(
+    integrator: Integrator, potential: Potential, memory: Memory, x: Any, xi: Any, grid: Any, weight: Any,
+    functions: Callable,
+) -> Any:  # fmt: skip
+    """One step from every start under every noise, and what is measured at the starts.
+
+    Where `init` takes two normals, a start has only the combination of them that matters: what is measured then is what
+    a step leads to, which has the same stationary averages.
+    """
     takes = integrator.init_noise.normals
 
     def state_at(x: Any, xi: Any) -> Any:
-        return integrator.init(potential, x[None], Noise((xi[None],) * takes))
+        return integrator.init(potential, x[None], Noise(tuple(memory.made[:, None] * xi)))
 
     def step(x: Any, xi: Any, noise: Any) -> Any:
         new = integrator.step(potential, state_at(x, xi), Noise(tuple(n[None] for n in noise)))
-        y = new.position[0]
+        y, measured = new.position[0], functions(potential, integrator, new) if takes > 1 else jnp.zeros(())
         if not takes:
-            return y, jnp.zeros(())
+            return y, jnp.zeros(()), measured
         # the state depends on the init's normal linearly: invert that
         flat, base, one = (ravel_pytree(s)[0] for s in (new, state_at(y, jnp.zeros(())), state_at(y, jnp.ones(()))))
-        return y, jnp.vdot(one - base, flat - base) / jnp.vdot(one - base, one - base)
+        return y, jnp.vdot(memory.read, flat - base) / jnp.vdot(memory.read, one - base), measured
 
     everywhere = jax.vmap(jax.vmap(step, in_axes=(None, None, 0)), in_axes=(0, 0, None))
-    measure = jax.vmap(lambda x, xi: functions(potential, integrator, state_at(x, xi)))
-    return *everywhere(x, xi, grid), measure(x, xi)
+    *moved, measured = everywhere(x, xi, grid)
+    if takes > 1:
+        return *moved, jnp.einsum("n,snk->sk", weight, measured)
+    return *moved, jax.vmap(lambda x, xi: functions(potential, integrator, state_at(x, xi)))(x, xi)
 
 
 def _grid(count: int, normals: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,12 @@
 """Maps from a state to the next: descent, overdamped and underdamped Langevin dynamics, thermostats, unit speed."""
 
+from .brunger_brooks_karplus import BBK as BBK
+from .brunger_brooks_karplus import Shaken as Shaken
 from .descent import Descending as Descending
 from .descent import Descent as Descent
+from .gronbech_jensen import GronbechJensen as GronbechJensen
+from .gronbech_jensen import Leapfrog as Leapfrog
+from .gronbech_jensen import SivakChoderaCrooks as SivakChoderaCrooks
 from .implicit import CrankNicolson as CrankNicolson
 from .implicit import ImplicitMidpoint as ImplicitMidpoint
 from .microcanonical import MCLMC as MCLMC
@@ -16,15 +21,24 @@ from .overdamped import Position as Position
 from .overdamped import Smoothed as Smoothed
 from .overdamped import StochasticHeun as StochasticHeun
 from .preconditioned import Preconditioned as Preconditioned
+from .quicsort import QUICSORT as QUICSORT
 from .sghmc import SGHMC as SGHMC
-from .splitting import ABOBA as ABOBA
-from .splitting import BAOA as BAOA
-from .splitting import BAOAB as BAOAB
-from .splitting import OBABO as OBABO
-from .splitting import Phase as Phase
 from .splitting import Splitting as Splitting
-from .splitting import Verlet as Verlet
 from .symplectic_euler import SymplecticEuler as SymplecticEuler
 from .thermostats import BADODAB as BADODAB
 from .thermostats import SGNHT as SGNHT
 from .thermostats import Thermostatted as Thermostatted
+from .underdamped import Phase as Phase
+from .underdamped_euler import ExponentialEuler as ExponentialEuler
+from .underdamped_euler import UnderdampedEulerMaruyama as UnderdampedEulerMaruyama
+from .words import ABOBA as ABOBA
+from .words import BAOA as BAOA
+from .words import BAOAB as BAOAB
+from .words import BUB as BUB
+from .words import OBABO as OBABO
+from .words import UBU as UBU
+from .words import McLachlan as McLachlan
+from .words import MultipleTimeSteps as MultipleTimeSteps
+from .words import Omelyan as Omelyan
+from .words import Verlet as Verlet
+from .words import Yoshida as Yoshida

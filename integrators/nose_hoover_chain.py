@@ -37,7 +37,7 @@ class NoseHooverChain(Massive):
 
     by (chain, h/2) B A B (chain, h/2), velocity Verlet between two halves of the chain.
     length: of the chain. substeps: 1, 3 or 5, Suzuki-Yoshida parts of each half of the chain. step_size: h, time.
-    temperature: T, energy. mass: m, a scalar or a diagonal shaped like the position. inertia: Q, energy·time²; the
+    temperature: T, energy. mass: m, a scalar, a diagonal or a matrix. inertia: Q, energy·time²; the
     thermostat's time is √(Q/T), best near that of the slowest vibration. n counts the coordinates of the whole particle.
     Samples exp(-H/T - Σ Q_j ζ_j²/2T) if ergodic, which one harmonic oscillator with length 1 is not, with a bias of second
     order. `conserved` is constant up to h². No noise but that of the first momenta. Cost: 1 gradient. Weak order 2.
@@ -49,7 +49,7 @@ class NoseHooverChain(Massive):
     substeps: int = static(default=1)
     step_size: Any = number("positive")
     temperature: Any = number("non-negative", default=1.0)
-    mass: Any = number("positive", default=1.0)
+    mass: Any = number("positive definite", default=1.0)
     inertia: Any = number("positive", default=1.0)
     weak_order = 2
     stationary_order = 2

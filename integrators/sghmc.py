@@ -9,8 +9,8 @@ from jax.core import Tracer
 from ..engine.protocols import Noise, NoiseSpec, Potential
 from ..engine.pytree import like, number, pytree, root, times
 from .massive import Massive
-from .splitting import Phase
 from .symplectic_euler import SymplecticEuler
+from .underdamped import Phase
 
 
 @pytree

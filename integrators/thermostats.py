@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from ..engine.protocols import Noise, NoiseSpec, Potential
-from ..engine.pytree import dot, number, pytree, root, size_of, times
+from ..engine.pytree import dot, number, pytree, root_times, size_of
 from .massive import Massive
 
 
@@ -34,7 +34,7 @@ class SGNHT(Massive):
         p' = p - h ∇U(x) - hζ p + √(2γmTh) ξ,    x' = x + h p'/m,    ζ' = ζ + (h/Q) (p'·M⁻¹p'/n - T)
 
     step_size: h, time. friction: γ, a rate, of which only the noise is added; ζ starts there. temperature: T, energy.
-    mass: m, a scalar or a diagonal shaped like the position. inertia: Q, energy·time²; the thermostat's time is √(Q/T).
+    mass: m, a scalar, a diagonal or a matrix. inertia: Q, energy·time²; the thermostat's time is √(Q/T).
     Samples exp(-U/T) as h → 0; the mean kinetic temperature is T at any step, so positions are off by about -hζ/2 of the
     temperature. Gradient noise that depends on the position is averaged, not cured. Cost: 1 gradient. Weak order 1,
     stationary order 1. In Ding's letters A = γT, at m = Q = T = 1.
@@ -44,7 +44,7 @@ class SGNHT(Massive):
     step_size: Any = number("positive")
     friction: Any = number("non-negative", default=1.0)
     temperature: Any = number("non-negative", default=1.0)
-    mass: Any = number("positive", default=1.0)
+    mass: Any = number("positive definite", default=1.0)
     inertia: Any = number("positive", default=1.0)
     weak_order = 1
     stationary_order = 1
@@ -55,7 +55,7 @@ class SGNHT(Massive):
 
     def step(self, potential: Potential, state: Thermostatted, noise: Noise) -> Thermostatted:
         x, p, zeta, _ = state
-        h, kick = self.step_size, times(root(self.mass), noise.normals[0])
+        h, kick = self.step_size, root_times(self.mass, noise.normals[0])
         p, g = optax.tree.add_scale(p, -h * zeta, p), potential.gradient(x)
         p = optax.tree.add_scale(p, -h, g)
         p = optax.tree.add_scale(p, jnp.sqrt(2 * self.friction * self.temperature * h), kick)
@@ -79,7 +79,7 @@ class BADODAB(Massive):
     step_size: Any = number("positive")
     friction: Any = number("non-negative", default=1.0)
     temperature: Any = number("non-negative", default=1.0)
-    mass: Any = number("positive", default=1.0)
+    mass: Any = number("positive definite", default=1.0)
     inertia: Any = number("positive", default=1.0)
     weak_order = 2
     stationary_order = 2
@@ -93,7 +93,7 @@ class BADODAB(Massive):
 
     def step(self, potential: Potential, state: Thermostatted, noise: Noise) -> Thermostatted:
         x, p, zeta, g = state
-        h, kick = self.step_size, times(root(self.mass), noise.normals[0])
+        h, kick = self.step_size, root_times(self.mass, noise.normals[0])
         p = optax.tree.add_scale(p, -h / 2, g)
         x = optax.tree.add_scale(x, h / 2, self.velocity(p))
         zeta = _driven(self, zeta, p, h / 2)

@@ -1,5 +1,6 @@
 """Bayesian posteriors over data: the energy is minus the log of likelihood times prior."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -76,6 +77,10 @@ class Posterior(Potential):
             )
         return -weight * self.likelihood_power * jnp.sum(likelihoods) - self.log_prior(position)
 
+    def parts(self) -> tuple[Potential, ...]:
+        """Minus the log of the prior, and of the likelihood."""
+        return _Prior(self.log_prior), dataclasses.replace(self, log_prior=_flat)
+
     @property
     def chance(self) -> tuple[Chance, ...]:
         if self.batch_size is None:
@@ -111,6 +116,26 @@ class _Minibatch(Potential):
 
     def __call__(self, position: Any) -> jax.Array:
         return self.posterior._energy(position, self.batch, self.weight)
+
+    def parts(self) -> tuple[Potential, ...]:
+        prior, likelihood = self.posterior.parts()
+        return prior, dataclasses.replace(self, posterior=likelihood)
+
+
+@pytree
+class _Prior(Potential):
+    """Minus the log of a prior."""
+
+    log_prior: Callable = static(kw_only=False)
+
+    def __call__(self, position: Any) -> jax.Array:
+        return -self.log_prior(position)
+
+
+def _flat(position: Any) -> float:
+    """The log of a prior that says nothing."""
+    del position
+    return 0.0
 
 
 def _on_device(leaf: Any) -> jax.Array:

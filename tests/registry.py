@@ -35,7 +35,20 @@ INTEGRATORS = [
     Case("ABOBA", lambda **k: integrators.ABOBA(**{"step_size": 0.2, "friction": 1.3, **k})),
     Case("Splitting", lambda **k: integrators.Splitting(**{"scheme": "OBA", "step_size": 0.1, "friction": 1.3, **k})),
     Case("Verlet", lambda **k: integrators.Verlet(**{"step_size": 0.2, **k})),
+    Case("UBU", lambda **k: integrators.UBU(**{"step_size": 0.2, "friction": 1.3, **k})),
+    Case("BUB", lambda **k: integrators.BUB(**{"step_size": 0.2, "friction": 1.3, **k})),
+    Case("MultipleTimeSteps", lambda **k: integrators.MultipleTimeSteps(**{"step_size": 0.2, "substeps": 2, **k})),
+    Case("Omelyan", lambda **k: integrators.Omelyan(**{"step_size": 0.2, **k})),
+    Case("Yoshida", lambda **k: integrators.Yoshida(**{"step_size": 0.2, **k})),
+    Case("McLachlan", lambda **k: integrators.McLachlan(**{"step_size": 0.2, **k})),
+    Case("GronbechJensen", lambda **k: integrators.GronbechJensen(**{"step_size": 0.2, "friction": 1.3, **k})),
+    Case("SivakChoderaCrooks", lambda **k: integrators.SivakChoderaCrooks(**{"step_size": 0.2, "friction": 1.3, **k})),
+    Case("BBK", lambda **k: integrators.BBK(**{"step_size": 0.2, "friction": 1.3, **k})),
     Case("SymplecticEuler", lambda **k: integrators.SymplecticEuler(**{"step_size": 0.1, "friction": 1.3, **k})),
+    Case("ExponentialEuler", lambda **k: integrators.ExponentialEuler(**{"step_size": 0.1, "friction": 1.3, **k})),
+    Case("UnderdampedEulerMaruyama",
+         lambda **k: integrators.UnderdampedEulerMaruyama(**{"step_size": 0.1, "friction": 1.3, **k})),
+    Case("QUICSORT", lambda **k: integrators.QUICSORT(**{"step_size": 0.2, "friction": 1.3, **k})),
     Case("SGHMC", lambda **k: integrators.SGHMC(**{"step_size": 0.1, "friction": 1.3, **k})),
     Case("SGNHT", lambda **k: integrators.SGNHT(**{"step_size": 0.1, "friction": 1.3, **k})),
     Case("BADODAB", lambda **k: integrators.BADODAB(**{"step_size": 0.1, "friction": 1.3, **k})),
@@ -50,7 +63,10 @@ HARMONIC = {"ExactOrnsteinUhlenbeck"}
 MATRICES = HARMONIC | {"ImplicitMidpoint", "CrankNicolson", "Preconditioned"}
 # not linear on a quadratic energy, so their laws have tests of their own; and no bath at all
 NONLINEAR = {"SGNHT", "BADODAB", "NoseHooverChain", "MCLMC", "Preconditioned"}
-BATHS = [case for case in INTEGRATORS if case.name not in {"Verlet", "Descent"} | NONLINEAR]
+BATHLESS = {"Verlet", "Omelyan", "Yoshida", "McLachlan", "Descent"}
+BATHS = [case for case in INTEGRATORS if case.name not in BATHLESS | NONLINEAR]
+# the same class and path through its code as another member: one is enough where every member is compiled many times
+ALIKE = {"BUB", "Omelyan", "McLachlan", "SivakChoderaCrooks"}
 
 FEATURES = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 TARGETS = (FEATURES @ np.array([1.0, -1.0, 0.5], np.float32)).astype(np.float32)

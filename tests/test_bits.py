@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from registry import INTEGRATORS, MATRICES
+from registry import ALIKE, INTEGRATORS, MATRICES
 
 from heatbath import engine, potentials
 from heatbath.engine import observables
@@ -27,7 +27,7 @@ ENERGIES = {
     "Harmonic": lambda: potentials.Harmonic(stiffness=jnp.array([1.0, 2.0, 0.5]), center=0.3),
     "DoubleWell": lambda: potentials.DoubleWell(barrier=1.5, tilt=0.2),
 }
-SCHEMES = {case.name: case.make for case in INTEGRATORS if case.name not in MATRICES}
+SCHEMES = {case.name: case.make for case in INTEGRATORS if case.name not in MATRICES | ALIKE}
 # one of each kind goes through everything; the rest, one energy each, through being cut, company and devices
 KINDS = [
     *("EulerMaruyama", "LeimkuhlerMatthews", "BAOAB", "BAOA", "OBABO", "ABOBA", "Splitting", "Verlet", "Descent"),
