@@ -170,12 +170,12 @@ def test_multiple_time_steps_of_a_posterior():
     )  # fmt: skip
     x = jnp.array([0.3, -0.8])
     draws = (engine.Draw(jnp.array([5, 7], jnp.uint32), jnp.int32(0)),)
-    for whole in (posterior, 0.5 * posterior.at(draws)):
-        prior, likelihood = whole.parts()
-        factor = 0.5 if type(whole).__name__ == "Scaled" else 1.0
-        assert float(prior(x)) == pytest.approx(factor * 2 * float(jnp.sum(x**2)), rel=1e-6)
-        assert float(prior(x) + likelihood(x)) == pytest.approx(float(whole(x)), rel=1e-6)
-        np.testing.assert_allclose(prior.gradient(x) + likelihood.gradient(x), whole.gradient(x), rtol=1e-6)
+    for factor, whole in ((1.0, posterior), (0.5, 0.5 * posterior.at(draws))):
+        terms = jax.jit(lambda x, whole=whole: [term.value_and_gradient(x) for term in (*whole.parts(), whole)])
+        (prior, of_prior), (likelihood, of_likelihood), (total, gradient) = terms(x)
+        assert float(prior) == pytest.approx(factor * 2 * float(jnp.sum(x**2)), rel=1e-6)
+        assert float(prior + likelihood) == pytest.approx(float(total), rel=1e-6)
+        np.testing.assert_allclose(np.asarray(of_prior) + np.asarray(of_likelihood), gradient, rtol=1e-6)
     scheme = integrators.MultipleTimeSteps(step_size=0.05, substeps=2)
     run = engine.simulate(posterior, scheme, jnp.zeros((4, 2)), steps=20, key=1, observables={}, progress=False)
     assert np.isfinite(np.asarray(run.positions)).all() and np.ptp(np.asarray(run.positions)) > 0
@@ -186,13 +186,13 @@ def test_redrawn_momenta():
     mass = np.array([[2.0, 0.5], [0.5, 1.0]], np.float32)
     bath = integrators.BAOAB(step_size=0.1, mass=mass, temperature=engine.sweep([0.5, 2.0]))
     start = engine.scatter(jnp.zeros(2), 4_000, key=1)
-    run = engine.simulate(potentials.Harmonic(), bath, start, steps=3, key=2, progress=False)
+    run = engine.simulate(potentials.Harmonic(), bath, start, steps=3, key=2, observables={}, progress=False)
     new, again, other = (engine.redraw_momenta(run, key=key) for key in (7, 7, 8))
     np.testing.assert_array_equal(new.momenta, again.momenta)
     assert np.all(np.asarray(new.momenta) != np.asarray(other.momenta))
     np.testing.assert_array_equal(new.positions, run.positions)
     np.testing.assert_array_equal(new.state.gradient, run.state.gradient)
-    assert (new.step, new.records) == (run.step, run.records)
+    assert new.step == run.step
     for momenta, temperature in zip(np.asarray(new.momenta, float), (0.5, 2.0), strict=True):
         found = momenta.T @ momenta / len(momenta)
         error = temperature * np.sqrt((np.outer(np.diag(mass), np.diag(mass)) + mass**2) / len(momenta))
@@ -200,7 +200,7 @@ def test_redrawn_momenta():
         assert not np.all(np.abs(found - 1.3 * temperature * mass) < 4.9 * error)
     assert np.abs(np.corrcoef(np.ravel(new.momenta[0]), np.ravel(new.momenta[1]))[0, 1]) < 4.9 / np.sqrt(8_000)
     # the first momenta of a run with that key are others
-    first = engine.simulate(potentials.Harmonic(), bath, start, steps=0, key=7, progress=False)
+    first = engine.simulate(potentials.Harmonic(), bath, start, steps=0, key=7, observables={}, progress=False)
     assert np.all(np.asarray(first.momenta) != np.asarray(new.momenta))
 
 
@@ -209,7 +209,7 @@ def test_momenta_of_a_tree():
     position = {"a": jnp.zeros((50, 2)), "b": jnp.zeros((50, 3))}
     bath = integrators.BAOA(step_size=0.1, mass={"a": 4.0, "b": np.array([1.0, 9.0, 16.0], np.float32)})
     energy = lambda x: jnp.sum(x["a"] ** 2) + jnp.sum(x["b"] ** 2)  # noqa: E731
-    begin = lambda x, b: engine.simulate(energy, b, x, steps=0, progress=False)  # noqa: E731
+    begin = lambda x, b: engine.simulate(energy, b, x, steps=0, observables={}, progress=False)  # noqa: E731
     all_of_them = engine.redraw_momenta(begin(position, bath), key=3).momenta
     few = engine.redraw_momenta(begin(jax.tree.map(lambda a: a[:5], position), bath), key=3).momenta
     unit = engine.redraw_momenta(begin(position, integrators.BAOA(step_size=0.1)), key=3).momenta
@@ -240,13 +240,12 @@ def of_gj(potential, integrator, state):
     return jnp.stack([jnp.cos(x[0]), (late - integrator.step_size / 2 * potential.gradient(x)[0]) ** 2])
 
 
-TABLES = {  # analytic.md F.3: V = 2, m = γ = T = 1: bias of <cos> and <p²> at each h
-    "GJ": (integrators.GronbechJensen, of_gj, {0.4: (-1.0526e-4, -5.5893e-2), 0.2: (-3.0158e-5, -1.3960e-2)}),
-    "SymplecticEuler": (integrators.SymplecticEuler, on_ring, {0.4: (-2.7060e-2, 0.34238), 0.2: (-5.7149e-3, 0.12855)}),
-    "EM": (integrators.UnderdampedEulerMaruyama, on_ring, {0.2: (-0.13274, 0.45896), 0.1: (-0.058005, 0.20952)}),
-    "OBA": (lambda **k: Splitting(scheme="OBA", **k), on_ring, {0.4: (3.2914e-2, 7.6605e-2), 0.2: (2.4921e-2, 1.6217e-2)}),
-    "BAOAB": (integrators.BAOAB, on_ring, {0.4: (-1.0826e-4, -5.5894e-2)}),
-}  # fmt: skip
+TABLE = {  # analytic.md F.3: V = 2, m = γ = T = 1: h, and the bias of <cos> and <p²>
+    "GJ": (integrators.GronbechJensen, of_gj, 0.4, (-1.0526e-4, -5.5893e-2)),
+    "SymplecticEuler": (integrators.SymplecticEuler, on_ring, 0.4, (-2.7060e-2, 0.34238)),
+    "EM": (integrators.UnderdampedEulerMaruyama, on_ring, 0.2, (-0.13274, 0.45896)),
+    "OBA": (lambda **k: Splitting(scheme="OBA", **k), on_ring, 0.4, (3.2914e-2, 7.6605e-2)),
+}
 
 
 def ring_bias(scheme, functions=on_ring):
@@ -254,13 +253,12 @@ def ring_bias(scheme, functions=on_ring):
     return found.values - np.array([0.697774657964008, 1.0])
 
 
-@pytest.mark.parametrize("name, h", [(name, h) for name, (_, _, table) in TABLES.items() for h in table])
-def test_tables_of_the_ring(name, h):
-    make, functions, table = TABLES[name]
-    for found, expected in zip(ring_bias(make(step_size=h), functions), table[h], strict=True):
-        if expected is not None:
-            digit = 10.0 ** (math.floor(math.log10(abs(expected))) - 4)
-            assert found == pytest.approx(expected, abs=0.6 * digit + 1e-9)
+@pytest.mark.parametrize("name", TABLE)
+def test_table_of_the_ring(name):
+    make, functions, h, expected = TABLE[name]
+    for found, printed in zip(ring_bias(make(step_size=h), functions), expected, strict=True):
+        digit = 10.0 ** (math.floor(math.log10(abs(printed))) - 4)
+        assert found == pytest.approx(printed, abs=0.6 * digit + 1e-9)
 
 
 def test_the_fourth_order_window():
@@ -271,9 +269,9 @@ def test_the_fourth_order_window():
     assert slopes[0] > 2.5 and slopes[1] < slopes[0]
 
 
-@pytest.mark.parametrize("make", [integrators.BBK, integrators.SivakChoderaCrooks, integrators.BUB])
+@pytest.mark.parametrize("make", [integrators.BBK, integrators.SivakChoderaCrooks])
 def test_memories_by_transfer_matrix(make):
-    """Two normals at the start, or two a step: against the Lyapunov law on a quadratic energy."""
+    """Two normals at the start: against the Lyapunov law on a quadratic energy."""
     stiffness, temperature = 1.7, 0.6
     well, scheme = potentials.Harmonic(stiffness=stiffness), make(step_size=0.5, friction=0.8, temperature=temperature)
     moments = lambda potential, integrator, state: jnp.stack(  # noqa: E731
