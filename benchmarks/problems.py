@@ -88,15 +88,14 @@ OPTIONS: dict[str, Callable[[Problem], dict[str, Any]]] = {
 
 def shipped(problem: Problem) -> tuple[dict[str, Any], dict[str, str]]:
     """Factories of all integrators with a bath, by name, and those left out with the reason."""
-    found, left_out, seen = {}, dict(LEFT_OUT), set()
+    found, left_out = {}, {name: why for name, why in LEFT_OUT.items() if hasattr(integrators, name)}
     for name, value in vars(integrators).items():
         kind = inspect.isfunction(value) or (inspect.isclass(value) and issubclass(value, engine.Integrator))
         if name.startswith("_") or not kind or name in LEFT_OUT:
             continue
-        if value in seen:
-            left_out[name] = "another name of the same"
+        if value.__name__ != name:
+            left_out[name] = f"another name of {value.__name__}"
             continue
-        seen.add(value)
         factory = _factory(name, value, problem)
         try:
             made = factory(step_size=0.1, temperature=1.0)

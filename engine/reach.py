@@ -24,7 +24,7 @@ SMALLEST, LARGEST = 1e-8, 1e8
 SECONDS = 0.05  # of a timed call
 
 
-def largest_step(make: Callable[[float], Integrator], problem: Problem, key: int) -> tuple[float, str]:
+def largest_step(make: Callable[[float], Integrator], problem: Problem, key: Any) -> tuple[float, str]:
     """The largest step size a scheme bears, and how it was found; 0 if none is found, infinite if it bears all.
 
     Of a linear scheme on a quadratic energy the stability limit. Else searched: particles that start in equilibrium stay
@@ -57,25 +57,21 @@ def largest_step(make: Callable[[float], Integrator], problem: Problem, key: int
     return float(low), method
 
 
-def _bears(integrator: Integrator, problem: Problem, key: int) -> bool:
+def _bears(integrator: Integrator, problem: Problem, key: Any) -> bool:
     steps = max(10, TRIAL // integrator.gradients)
-    run = lambda *start, steps: simulate(*start, steps=steps, observables=(), progress=False)  # noqa: E731
+    options = {"observables": (), "progress": False}
     try:
-        after = simulate(
-            problem.potential, integrator, problem.start, steps=steps, key=key, observables=(), progress=False
-        )
+        after = simulate(problem.potential, integrator, problem.start, steps=steps, key=key, **options)
         if integrator.noise.uniforms or integrator.noise.words:  # what can reject
-            later = run(after, steps=1)
+            later = simulate(after, steps=1, **options)
             same = [np.asarray(a == b).reshape(len(a), -1).all(1)
                     for a, b in zip(*map(jax.tree.leaves, (after.positions, later.positions)), strict=True)]  # fmt: skip
             if np.mean(np.all(same, axis=0)) > 1 - MOVING:
                 return False
     except NonFiniteError:
         return False
-    energies, exact = (
-        np.asarray(_energies(problem.potential, after.positions), float),
-        problem.quantities["energy"].exact,
-    )
+    energies = np.asarray(_energies(problem.potential, after.positions), float)
+    exact = problem.quantities["energy"].exact
     spread = np.sqrt(exact.variance) if np.isfinite(exact.variance) else _spread(problem)
     return bool(abs(energies.mean() - exact.mean) <= HOT * spread)
 
@@ -89,7 +85,7 @@ def _energies(potential: Any, positions: Any) -> Any:
     return jax.vmap(potential)(positions)
 
 
-def seconds_a_step(integrator: Integrator, problem: Problem, key: int) -> float:
+def seconds_a_step(integrator: Integrator, problem: Problem, key: Any) -> float:
     """Of one particle, when nothing is observed: the best of three calls of the compiled block."""
     run = prepare(problem.potential, integrator, problem.start, key=key, observables=())
     plan = Plan.of(run)

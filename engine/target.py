@@ -80,7 +80,7 @@ class Problem(NamedTuple):
         return jax.tree.map(lambda a: np.zeros(a.shape[1:]), self.start)
 
 
-def problem(target: Any, *, temperature: float, particles: int, key: int) -> Problem:
+def problem(target: Any, *, temperature: float, particles: int, key: Any) -> Problem:
     """From a landscape or a `Target` to what runs; raises ValueError where nothing exact is known."""
     target = target if isinstance(target, Target) else Target(target)
     temperature = temperature if target.temperature is None else float(target.temperature)
