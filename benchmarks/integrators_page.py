@@ -147,7 +147,9 @@ there is not counted.
   within 10 σ, and a tenth of the particles move in a step.
 
 All schemes with the same noise get the same noise. Friction is one number for all schemes that take one, stated with each
-energy; everything else is the default of the class. Left out: {left_out}.
+energy; everything else is the default of the class. Left out:
+
+{left_out}
 
 ## Gradients for the mean energy to {precision:g} σ
 
@@ -164,7 +166,8 @@ Gradients for the same error of the mean energy.
 
 `sghmc` (BlackJAX {blackjax}) does not have the temperature it is given: its momentum is redrawn at unit temperature, and the
 argument only scales the noise of a friction of 0.01. It drifts before its first kick, so even at T = 1 and vanishing step it
-samples at L/(L - 1) times that for L leapfrog steps (10 by default). {wrong} Held against the quadratic energy, h = 0.05:
+samples at L/(L - 1) times that for L leapfrog steps (10 by default). {wrong}
+Held against the quadratic energy, h = 0.05:
 
 {temperatures}
 
@@ -199,7 +202,7 @@ def write(results: pathlib.Path) -> None:
         date=datetime.date.today().isoformat(), device=performance.processor(), python=versions["python"],
         jax=versions["jax"], heatbath=versions["heatbath"], blackjax=versions["blackjax"], jax_md=versions["jax-md"],
         precision=found.precision, particles=256, cap=CAP, best=best, overall=overall(found), peers=against_peers(found),
-        left_out="; ".join(f"{name} ({why})" for name, why in problems.shipped(problems.PROBLEMS["harmonic"])[1].items()),
+        left_out="\n".join(f"- {name}: {why}" for name, why in problems.shipped(problems.PROBLEMS["harmonic"])[1].items()),
         wrong=f"Wrong: {'; '.join(wrong)}." if wrong else "", temperatures=temperatures(rows),
         certificates=certificates(), energies="\n\n".join(energies),
     )  # fmt: skip

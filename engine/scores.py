@@ -99,12 +99,12 @@ class Benchmark:
         by the least bias. bias there in standard deviations, exact where `law` says so; short where a particle gave fewer
         than five independent samples, too few to tell a bias from a start in equilibrium.
         """
-        if by not in ("gradients", "seconds"):
+        if by not in (places := {"gradients": 3, "seconds": 4}):
             raise ValueError(f'by must be "gradients" or "seconds"; got {by!r}')
         found = []
         for potential in self.potentials:
             lines = [line for name in self.integrators for line in self._line(potential, name, observable)]
-            lines.sort(key=lambda line: (line[RANKS.names.index(by)], abs(line[6]) if np.isfinite(line[6]) else np.inf))  # pyright: ignore[reportOptionalMemberAccess]
+            lines.sort(key=lambda line: (line[places[by]], abs(line[6]) if np.isfinite(line[6]) else np.inf))
             found += [(*line[:1], rank, *line[2:]) for rank, line in enumerate(lines, 1)]
         return np.array(found, RANKS)
 
