@@ -4,6 +4,8 @@ from importlib.metadata import PackageNotFoundError as _NotFound
 from importlib.metadata import version as _version
 
 from . import observables as observables
+from .adapt import Adapted as Adapted
+from .adapt import adapt as adapt
 from .advance import advance as advance
 from .benchmark import benchmark as benchmark
 from .certify import certify as certify

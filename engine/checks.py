@@ -91,6 +91,15 @@ def check_integrator(integrator: Any) -> None:
         )
 
 
+def check_exact_energy(integrator: Integrator, potential: Potential) -> None:
+    """A Metropolis test needs the energy itself, not an estimate from some of the data."""
+    if integrator.needs_exact_energy and potential.chance:
+        raise ValueError(
+            f"{type(integrator).__name__} tests exact energies, and {type(potential).__name__} draws minibatches: a test of "
+            "a noisy energy samples no known law. Give it all data (batch_size=None), or take an integrator without a test"
+        )
+
+
 def check_energy(potential: Potential, position: Any, draws: tuple[Draw, ...] = ()) -> None:
     """The energy of one particle, under draws where it takes chance, is a real floating scalar, and can be traced."""
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(position)]

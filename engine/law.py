@@ -60,6 +60,8 @@ def predict(integrator: Integrator, potential: Solvable, like: Any, *, origin: A
 
     like: one particle's position. origin: of the virial. Raises `NoLaw`.
     """
+    if integrator.stationary_order == np.inf:
+        return _exact(integrator, potential, like, origin)
     try:
         if potential.quadratic:
             return _linear(integrator, potential, like, origin)
@@ -97,6 +99,22 @@ def with_step(integrator: Any, factor: float) -> Any:
     else:
         scaled = (lambda step: h(step) * factor) if callable(h) else h * factor  # pyright: ignore[reportOperatorIssue]
     return integrator.with_step_size(scaled)
+
+
+def _exact(integrator: Integrator, potential: Solvable, like: Any, origin: Any) -> Law:
+    temperature = float(integrator.temperature)
+    state = potential.equilibrium(temperature, like=like)
+    return Law(
+        energy=state.mean_energy,
+        energy_variance=state.heat_capacity * temperature**2,
+        position=state.mean,
+        position_variance=np.diag(state.covariance),
+        kinetic=temperature,
+        equipartition=None if potential.period is not None else np.full(state.dimension, temperature),
+        configurational=temperature,
+        method="none, the kernel is exact",
+        bins=lambda state, edges, i: state.bin_probabilities(edges, coordinate=i),
+    )
 
 
 def _linear(integrator: Integrator, potential: Solvable, like: Any, origin: Any) -> Law:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .block import Batch, Carry, Program, Window, window
-from .checks import check_energy, check_integrator, check_positions, check_step
+from .checks import check_energy, check_exact_energy, check_integrator, check_positions, check_step
 from .configuration import SHARED, STEP, Configuration, Recipe, configure, evaluate, evaluate_first
 from .layout import choose
 from .marks import is_mark
@@ -60,6 +60,7 @@ def _begin(
     potential: Potential, integrator: Integrator, positions: Any, n: int, key: np.ndarray, observables: Any, *, leg: int,
     ladder: bool, step: int = 0, time: Any = 0.0,
 ) -> Run:  # fmt: skip
+    check_exact_energy(integrator, potential)
     drop = 2 if ladder else 1
     position = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[drop:], a.dtype), positions)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(positions))
@@ -181,9 +182,9 @@ def _observe(run: Run, observables: Any) -> Run:
 
 
 def _plain_step(integrator: Integrator) -> float | None:
-    """The step size, if it is one number."""
+    """The time of a step, if it is one number."""
     h = integrator.step_size
-    return None if h is None or callable(h) or is_mark(h) or np.ndim(h) else float(h)
+    return None if h is None or callable(h) or is_mark(h) or np.ndim(h) else float(h) * integrator.substeps
 
 
 def _measure(

@@ -190,13 +190,16 @@ class Integrator(abc.ABC):
 
     # what a scheme declares of itself; `engine.certify` holds it to that. A property where it depends on the fields
     weak_order: int | None = None  # order in the step size of averages at a fixed time
-    stationary_order: int | None = None  # of the bias of position averages at equilibrium; None without such a law
+    stationary_order: float | None = None  # of the bias of position averages at equilibrium; inf where there is none on
+    # any energy (a Metropolis test); None without such a law
     exact: frozenset[str] = frozenset()  # of "positions", "momenta", "jointly": exact on Gaussians at any stable step
     gradients: int = 1  # a step: one for each distinct position at which the particle is kicked
     noise: NoiseSpec = NoiseSpec()  # what `step` takes
     init_noise: NoiseSpec = NoiseSpec()  # what `init` takes; at most normals
     has_momentum: bool = False  # whether `momentum` and `kinetic_energy` are defined
+    needs_exact_energy: bool = False  # whether a step tests the energy itself: minibatches are refused
     step_size: Any = None  # h, a time; None for an optimiser, whose steps are its own
+    substeps: float = 1  # how many step sizes a step covers
     temperature: Any = None  # of the bath
     mobility: Any = None  # μ; None where the dynamics is not overdamped Langevin
 
@@ -225,4 +228,17 @@ class Integrator(abc.ABC):
     def kinetic_energy(self, state: Any) -> jax.Array | None:
         """p·M⁻¹p/2; None where the dynamics is overdamped."""
         del state
+        return None
+
+    def acceptance(self, state: Any) -> jax.Array | None:
+        """The probability with which the last step was accepted; None where nothing is tested."""
+        del state
+        return None
+
+    def energy_error(self, potential: Potential, state: Any) -> jax.Array | None:
+        """The change of the total energy over a step without its bath; None where that has no meaning.
+
+        Of the step that led here where it is at hand, else of the step that would lead on from here.
+        """
+        del potential, state
         return None

@@ -70,9 +70,10 @@ class Run:
         h = self.integrator.step_size
         if h is None:
             return None
-        steps = self.step - self.leg_step
+        steps = (self.step - self.leg_step) * self.integrator.substeps
         if callable(h):
-            return self.leg_time + float(np.sum(values_of(h, self.leg_step, steps)))
+            values = values_of(h, self.leg_step, self.step - self.leg_step)
+            return self.leg_time + float(np.sum(values)) * self.integrator.substeps
         h = h.values if hasattr(h, "values") else h
         return self.leg_time + np.asarray(h, np.float64) * steps if np.ndim(h) else self.leg_time + float(h) * steps
 

@@ -1,4 +1,4 @@
-"""Maps from a state to the next: descent, overdamped and underdamped Langevin dynamics, thermostats, unit speed."""
+"""Maps from a state to the next: descent, overdamped and underdamped Langevin dynamics, Metropolis tests, thermostats."""
 
 from .brunger_brooks_karplus import BBK as BBK
 from .brunger_brooks_karplus import Shaken as Shaken
@@ -9,6 +9,11 @@ from .gronbech_jensen import Leapfrog as Leapfrog
 from .gronbech_jensen import SivakChoderaCrooks as SivakChoderaCrooks
 from .implicit import CrankNicolson as CrankNicolson
 from .implicit import ImplicitMidpoint as ImplicitMidpoint
+from .metropolis import GHMC as GHMC
+from .metropolis import HMC as HMC
+from .metropolis import MALA as MALA
+from .metropolis import Judged as Judged
+from .metropolis import Metropolis as Metropolis
 from .microcanonical import MCLMC as MCLMC
 from .microcanonical import Isokinetic as Isokinetic
 from .nose_hoover_chain import Chained as Chained

@@ -1,15 +1,17 @@
 """Underdamped Langevin dynamics by splitting: a scheme is a word."""
 
+import dataclasses
 import math
 import re
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from ..engine.protocols import Noise, NoiseSpec, Potential, Sum
-from ..engine.pytree import pytree, root_times, static
+from ..engine.pytree import dot, pytree, root_times, static
 from .composition import Word, cycle, is_symmetric, order
 from .underdamped import Phase, Underdamped
 
@@ -170,6 +172,19 @@ class Splitting(Underdamped):
         spread = jnp.sqrt(self.temperature * -jnp.expm1(-2 * self.friction * time))  # 1 - c² without cancellation
         momentum = optax.tree.add_scale(momentum, loss, momentum)
         return optax.tree.add_scale(momentum, spread, root_times(self.mass, normal))
+
+    def energy_error(self, potential: Potential, state: Phase) -> jax.Array:
+        silent = jax.tree.map(jnp.zeros_like, state.position)
+        bare = dataclasses.replace(self, friction=0.0)
+        new = bare.step(potential, state, Noise((silent,) * self.noise.normals))
+        return potential(new.position) - potential(state.position) + self.kinetic_change(state.momentum, new.momentum)
+
+    def kinetic_change(self, old: Any, new: Any) -> jax.Array:
+        """The change of kinetic energy from one momentum to another, (p' + p)·M⁻¹(p' - p)/2.
+
+        Summed over differences: the rounding of a difference of sums would grow with the number of coordinates.
+        """
+        return dot(optax.tree.add(new, old), self.velocity(optax.tree.sub(new, old))) / 2
 
     def _keep(self, gradients: dict[str, Any]) -> Any:
         """What the state keeps of the gradients: that of B, or of B and S by their letters."""

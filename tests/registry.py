@@ -54,6 +54,9 @@ INTEGRATORS = [
     Case("BADODAB", lambda **k: integrators.BADODAB(**{"step_size": 0.1, "friction": 1.3, **k})),
     Case("NoseHooverChain", lambda **k: integrators.NoseHooverChain(**{"step_size": 0.1, **k})),
     Case("MCLMC", lambda **k: integrators.MCLMC(**{"step_size": 0.2, "persistence_length": 1.5, **k})),
+    Case("HMC", lambda **k: integrators.HMC(**{"step_size": 0.2, "steps": (2, 4), **k})),
+    Case("MALA", lambda **k: integrators.MALA(**{"step_size": 0.4, **k})),
+    Case("GHMC", lambda **k: integrators.GHMC(**{"step_size": 0.2, "friction": 1.3, **k})),
     Case("Descent", lambda: integrators.Descent(optax.adam(1e-2))),
     Case("heavy ball", lambda step_size=0.1, temperature=1.0: integrators.Descent(
         learning_rate=step_size, momentum=0.6, temperature=temperature)),
@@ -64,7 +67,8 @@ MATRICES = HARMONIC | {"ImplicitMidpoint", "CrankNicolson", "Preconditioned"}
 # not linear on a quadratic energy, so their laws have tests of their own; and no bath at all
 NONLINEAR = {"SGNHT", "BADODAB", "NoseHooverChain", "MCLMC", "Preconditioned"}
 BATHLESS = {"Verlet", "Omelyan", "Yoshida", "McLachlan", "Descent"}
-BATHS = [case for case in INTEGRATORS if case.name not in BATHLESS | NONLINEAR]
+METROPOLISED = [case for case in INTEGRATORS if case.name in ("HMC", "MALA", "GHMC")]  # exact, and not linear
+BATHS = [case for case in INTEGRATORS if case.name not in BATHLESS | NONLINEAR and case not in METROPOLISED]
 # the same class and path through its code as another member: one is enough where every member is compiled many times
 ALIKE = {"BUB", "Omelyan", "McLachlan", "SivakChoderaCrooks"}
 

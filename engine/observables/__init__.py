@@ -19,8 +19,10 @@ from .measurements import EnergyDerivative as EnergyDerivative
 from .measurements import Equipartition as Equipartition
 from .measurements import Measurement as Measurement
 from .measurements import VirialTemperature as VirialTemperature
+from .measurements import acceptance as acceptance
 from .measurements import angles as angles
 from .measurements import configurational_temperature as configurational_temperature
+from .measurements import energy_error as energy_error
 from .measurements import equipartition as equipartition
 from .measurements import kinetic_energy as kinetic_energy
 from .measurements import kinetic_temperature as kinetic_temperature

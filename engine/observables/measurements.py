@@ -128,6 +128,34 @@ class _KineticTemperature(_OfMomentum):
         return 2 * jnp.asarray(integrator.kinetic_energy(state)) / size_of(state.position)
 
 
+@pytree
+class _Acceptance(Measurement):
+    """The probability with which the last step was accepted: its average has a smaller error than that of the outcomes."""
+
+    name = "acceptance"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        return integrator.acceptance(state)
+
+    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
+        if jax.eval_shape(integrator.acceptance, state) is None:
+            raise ValueError(f"acceptance needs a Metropolis test; {type(integrator).__name__} accepts every step")
+
+
+@pytree
+class _EnergyError(Measurement):
+    """The change of the total energy over one step without its bath."""
+
+    name = "energy_error"
+
+    def __call__(self, potential: Potential, integrator: Integrator, state: Any) -> Any:
+        return integrator.energy_error(potential, state)
+
+    def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
+        if jax.eval_shape(integrator.energy_error, potential, state) is None:
+            raise ValueError(f"energy_error needs a Hamiltonian part; {type(integrator).__name__} declares none")
+
+
 class _Virial(Measurement):
     origin: Any
 
@@ -238,6 +266,8 @@ class _ConfigurationalTemperature(Measurement):
             )
 
 
+acceptance = _Acceptance()
+energy_error = _EnergyError()
 position = _Position()
 angles = _Angles()
 momentum = _Momentum()
