@@ -108,6 +108,7 @@ def adapt(
             if friction:
                 dampings.append(_critical(run))
                 kernel = with_number(kernel, "friction", dampings[-1])
+            new = run
             try:
                 new = simulate(_under(run, kernel), steps=steps, observables={quantity: mean}, progress=False)
                 value = _value(quantity, new)[0]

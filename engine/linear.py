@@ -68,7 +68,7 @@ def linear_map(integrator: Integrator, potential: Potential, position: Any) -> L
         drift, noise, constant, probes, position, momentum = jax.tree.map(
             np.asarray, _matrices(upcast(integrator), upcast(potential), origin)
         )
-    for s, xi, there in probes:  # a linear map is the same seen from anywhere
+    for s, xi, there in zip(*probes, strict=True):  # a linear map is the same seen from anywhere
         expected = drift @ s + noise @ xi + constant
         if not np.isfinite(expected).all() or not np.allclose(
             there, expected, rtol=LINEAR, atol=LINEAR * (1 + np.abs(expected).max())
@@ -92,11 +92,14 @@ def _matrices(integrator: Integrator, potential: Potential, origin: Any) -> tupl
 
     read = lambda part: jax.jacfwd(lambda s: ravel_pytree(part(unravel(s)))[0])(state)  # noqa: E731
     zero, silent = jnp.zeros_like(state), jnp.zeros(draws)
-    places = [tuple(jnp.cos(jnp.arange(1.0, n + 1) * k + 0.3 * k) for n in (state.size, draws)) for k in (1, 2)]
+    # at zero and at two other places at once, so that the step is compiled once more and not thrice
+    places = [jnp.stack([jnp.zeros(n), *(jnp.cos(jnp.arange(1.0, n + 1) * k + 0.3 * k) for k in (1, 2))])
+              for n in (state.size, draws)]  # fmt: skip
+    reached = jax.vmap(step)(*places)
     return (
         *jax.jacfwd(step, argnums=(0, 1))(zero, silent),
-        step(zero, silent),
-        [(s, xi, step(s, xi)) for s, xi in places],
+        reached[0],
+        (*places, reached),
         read(lambda s: s.position),
         read(integrator.momentum) if integrator.has_momentum else None,
     )
@@ -104,11 +107,14 @@ def _matrices(integrator: Integrator, potential: Potential, origin: Any) -> tupl
 
 @pytree
 class Quadratic(Potential):
-    """x·Kx/2 for a matrix K: the probe of linear schemes."""
+    """(x - c)·K(x - c)/2 - f·x for a matrix K: the probe of linear schemes, and with K = 0 of their transport."""
 
     matrix: Any
+    center: Any = 0.0
+    force: Any = 0.0
     quadratic = True
 
     def __call__(self, position: Any) -> jax.Array:
         x = ravel(position)
-        return jnp.vdot(x, self.matrix @ x) / 2
+        y = x - self.center
+        return jnp.vdot(y, self.matrix @ y) / 2 - jnp.sum(self.force * x)

@@ -192,6 +192,7 @@ class Integrator(abc.ABC):
     weak_order: int | None = None  # order in the step size of averages at a fixed time
     stationary_order: float | None = None  # of the bias of position averages at equilibrium; inf where there is none on
     # any energy (a Metropolis test); None without such a law
+    strong_order: float | None = None  # of paths driven by one noise, for schemes that offer `coarsen`
     exact: frozenset[str] = frozenset()  # of "positions", "momenta", "jointly": exact on Gaussians at any stable step
     gradients: int = 1  # a step: one for each distinct position at which the particle is kicked
     noise: NoiseSpec = NoiseSpec()  # what `step` takes
@@ -202,6 +203,9 @@ class Integrator(abc.ABC):
     substeps: float = 1  # how many step sizes a step covers
     temperature: Any = None  # of the bath
     mobility: Any = None  # μ; None where the dynamics is not overdamped Langevin
+    friction: Any = None  # γ, a rate; None where the dynamics is not underdamped Langevin
+    mass: Any = None  # a scalar, or a diagonal shaped like the position
+    increments: bool = False  # whether the normals of a step are increments of its Brownian path, over √h
 
     @abc.abstractmethod
     def init(self, potential: Potential, position: Tree, noise: Noise) -> Any:
@@ -219,6 +223,12 @@ class Integrator(abc.ABC):
         """The state with what it caches of the potential recomputed; called each step for potentials driven in time."""
         del potential
         return state
+
+    def coarsen(self, first: Noise, second: Noise) -> Noise | None:
+        """The noise of one step along the path of two half steps; None where normals do not determine a path."""
+        if not self.increments:
+            return None
+        return Noise(jax.tree.map(lambda a, b: (a + b) / jnp.sqrt(2.0), first.normals, second.normals))
 
     def momentum(self, state: Any) -> Tree | None:
         """The particle's momentum; None where the dynamics is overdamped."""

@@ -21,7 +21,7 @@ from .protocols import Integrator, Noise, Potential
 from .pytree import upcast
 
 WIDE = 16001  # energies are always computed at this many places, so that they compile once
-NODES, NODES_XI = 200, 18  # of x, of the Gaussian
+NODES, NODES_ROUND, NODES_XI = 200, 96, 18  # of x on the line and on a circle, of the Gaussian
 DEEPEST = 36.0  # nodes with energies this many T above the minimum are left out: their weight is 2e-16
 LADDER = ((16, 6), (24, 8), (32, 10), (44, 12))  # polynomials in x and in the Gaussian, until two agree
 REACH = (-1e100, 1e100)  # positions of steps that ran away
@@ -53,6 +53,24 @@ class Stationary(NamedTuple):
     error: float
     ratio: Callable  # of the position's stationary density to the Gibbs density, a function of arrays
     escape: Escape | None  # of a law that is only quasi-stationary
+    operator: np.ndarray  # the step on the basis, P φ_l = Σ_k φ_k operator[k, l]; the first φ is 1
+    coefficients: np.ndarray  # of the functions in the basis, (basis, k)
+    at: Callable  # x -> (basis,) averaged over the Gaussian that `init` takes
+
+    @property
+    def radius(self) -> float:
+        """The second largest eigenvalue of a step, in absolute value; the rate of relaxation is -ln(radius)/h."""
+        from scipy.sparse.linalg import eigs
+
+        rest = self.operator[1:, 1:]
+        return float(np.abs(eigs(rest, k=1, v0=np.ones(len(rest)), return_eigenvectors=False))[0])
+
+    def after(self, start: float, steps: int) -> np.ndarray:
+        """Averages of the functions after some steps from `init` at a place: (k,)."""
+        row = self.at(start)
+        for _ in range(steps):
+            row = row @ self.operator
+        return row @ self.coefficients
 
 
 def stationary_averages(
@@ -92,7 +110,7 @@ def stationary_averages(
         old: np.ndarray | None = None
         for size, size_xi in LADDER:
             size_xi = size_xi if first.normals else 1
-            law, basis = _law([b[:n] for b, n in zip(before, (size, size_xi), strict=True)],
+            law, basis, operator = _law([b[:n] for b, n in zip(before, (size, size_xi), strict=True)],
                               [a[:n] for a, n in zip(after, (size, size_xi), strict=True)], weights)  # fmt: skip
             new = law @ (basis @ measured)
             if old is not None:
@@ -102,16 +120,18 @@ def stationary_averages(
                     ratio = functools.partial(_ratio, law.reshape(-1, size_xi)[:, 0], of_x, ends)
                     away = lambda x: moved(x, np.zeros_like(x), *still)[0]  # noqa: E731
                     distance = None if period is not None else _runaway(away, len(starts[0]), mean, deviation)
+                    at = functools.partial(_at, of_x, size, size_xi)
+                    found = Stationary(new, change, ratio, None, operator, basis @ measured, at)
                     if distance is None:
-                        return Stationary(new, change, ratio, None)
+                        return found
                     rare = _log10_density(potential, temperature, x, weight, mean + distance * np.array([-1, 1]))
-                    return Stationary(new, change, ratio, Escape(mean, distance, rare))
+                    return found._replace(escape=Escape(mean, distance, rare))
             old = new
     raise NoTransfer(f"the averages of {type(integrator).__name__} did not settle: the step may be too large for a law")
 
 
-def _law(before: list, after: list, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Stationary averages of a basis of products, the first of which is 1, and the weighted basis at the starts."""
+def _law(before: list, after: list, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Averages of a basis of products, the first of which is 1; that basis at the starts, weighted; a step on it."""
     basis = (before[0][:, None] * before[1][None]).reshape(-1, len(weights)) * weights
     moved = np.matmul(after[0].transpose(1, 0, 2), after[1].transpose(1, 2, 0))  # (start, in x, in the Gaussian)
     transfer = basis @ moved.reshape(len(weights), -1)  # <basis_k, P basis_l>
@@ -119,7 +139,12 @@ def _law(before: list, after: list, weights: np.ndarray) -> tuple[np.ndarray, np
     if len(transfer) <= LADDER[0][0] * LADDER[0][1] and np.abs(np.linalg.eigvals(transfer[1:, 1:])).max() >= 1:
         raise NoTransfer("the step is too large for a stationary law")
     law = np.linalg.solve(transfer[1:, 1:].T - np.eye(len(transfer) - 1), -transfer[0, 1:])
-    return np.concatenate([[1.0], law]), basis
+    return np.concatenate([[1.0], law]), basis, transfer
+
+
+def _at(of_x: Callable, size: int, size_xi: int, x: float) -> np.ndarray:
+    """The basis at a place, averaged over the Gaussian: its Hermite polynomials but the first vanish."""
+    return np.outer(of_x(np.array([x]))[:size, 0], np.arange(size_xi) == 0).ravel()
 
 
 def _ratio(averages: np.ndarray, of_x: Callable, ends: tuple | None, y: np.ndarray) -> np.ndarray:
@@ -151,13 +176,13 @@ def _log10_density(potential: Potential, temperature: float, x: np.ndarray, weig
 def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviation: float, period: Any) -> tuple:
     """Uniform nodes over the part of the line that matters, or over a period, and their Gibbs weights."""
     if period is not None:
-        x = np.arange(NODES) * (float(period) / NODES)
+        x = np.arange(NODES_ROUND) * (float(period) / NODES_ROUND)
     else:
         wide = np.linspace(mean - 40 * deviation, mean + 40 * deviation, WIDE)
         u = np.asarray(_energies(potential, wide))
         inside = wide[(u - u.min()) < DEEPEST * temperature]
         x = np.linspace(inside[0], inside[-1], NODES)
-    u = np.asarray(_energies(potential, np.resize(x, WIDE)))[:NODES]
+    u = np.asarray(_energies(potential, np.resize(x, WIDE)))[: len(x)]
     weight = np.exp(-(u - u.min()) / temperature)
     return x, weight / weight.sum()
 
@@ -190,9 +215,14 @@ def _evaluate(coefficients: list, x: np.ndarray) -> np.ndarray:
 
 def _harmonics(x: np.ndarray, weight: np.ndarray, count: int, period: Any) -> Callable:
     """The first `count` of 1, sin, cos, sin 2, cos 2 … of 2πx/period, made orthonormal on the nodes, as a function of x."""
-    order = np.arange(count)
-    frequency, phase = (order + 1) // 2 * 2 * np.pi / float(period), np.where(order % 2, np.pi / 2, 0.0)
-    waves = lambda y: np.cos(np.multiply.outer(frequency, y) - np.reshape(phase, (-1, *[1] * np.ndim(y))))  # noqa: E731
+
+    def waves(y: np.ndarray) -> np.ndarray:
+        turn = np.exp(2j * np.pi / float(period) * np.asarray(y))
+        rows, now = [np.ones(np.shape(y))], turn
+        while len(rows) < count:  # powers: one exponential for all harmonics
+            rows, now = [*rows, np.imag(now), np.real(now)], now * turn
+        return np.stack(rows[:count])
+
     triangle = np.linalg.qr((waves(x) * np.sqrt(weight)).T)[1]
     triangle *= np.sign(np.diag(triangle))[:, None]
     inverse = np.linalg.inv(triangle.T)

@@ -58,9 +58,9 @@ class Metropolis(Integrator):
     friction = property(lambda self: self.word.friction)
     temperature = property(lambda self: self.word.temperature)
     mass = property(lambda self: self.word.mass)
-    init_noise = property(lambda self: self.word.init_noise)
-    gradients = property(lambda self: self._lengths[1] * self._moves.gradients)
-    substeps = property(lambda self: sum(self._lengths) / 2)
+    init_noise = property(lambda self: self.word.init_noise)  # pyright: ignore[reportAssignmentType]
+    gradients = property(lambda self: self._lengths[1] * self._moves.gradients)  # pyright: ignore[reportAssignmentType]
+    substeps = property(lambda self: sum(self._lengths) / 2)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
         if not isinstance(self.word, Splitting):

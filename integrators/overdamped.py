@@ -42,6 +42,8 @@ class EulerMaruyama(Integrator):
     mobility: Any = number("positive definite", default=1.0)
     weak_order = 1
     stationary_order = 1
+    strong_order = 1  # as the noise does not depend on the position
+    increments = True
     noise = NoiseSpec(normals=1)
 
     def init(self, potential: Potential, position: Any, noise: Noise) -> Position:

@@ -12,9 +12,14 @@ from heatbath import engine, integrators
 NAMED = {case.name: case.make for case in INTEGRATORS}
 
 
+def exactly(integrator):
+    """By linear algebra alone."""
+    return engine.certify(integrator, methods=("linear",))
+
+
 @pytest.mark.parametrize("case", BATHS, ids=lambda case: case.name)
 def test_every_bath_passes(case):
-    verdict = engine.certify(case.make())
+    verdict = exactly(case.make())
     assert verdict.passed, str(verdict)
     assert verdict.failures == () and verdict.require() is verdict
     assert verdict["linear"].measured == "yes" and verdict["coordinates share no noise"].measured == "yes"
@@ -27,26 +32,26 @@ def test_numbers_of_the_bath_do_not_matter(case):
     """The certificate is one of a scheme: temperature, mass, friction, mobility and step only set its units."""
     change = {"mass": 3.0, "friction": 0.1} if case.make().has_momentum else {"mobility": 0.2}
     change = {} if isinstance(case.make(), integrators.Descent) else change
-    verdict = engine.certify(case.make(temperature=0.05, step_size=5.0, **change))
+    verdict = exactly(case.make(temperature=0.05, step_size=5.0, **change))
     assert verdict.passed, str(verdict)
 
 
 @pytest.mark.parametrize("step_size", [0.01, 2.0])
 def test_a_first_order_word_passes_at_any_friction(step_size):
     """Its bias is aγh + b(hω)²: where one term leads, and where the other, depends on γ/ω."""
-    verdict = engine.certify(integrators.Splitting(scheme="OBA", step_size=step_size, friction=1.0))
+    verdict = exactly(integrators.Splitting(scheme="OBA", step_size=step_size, friction=1.0))
     assert verdict.passed, str(verdict)
 
 
 @pytest.mark.parametrize("word", ["AOAB", "OABAO", "OAB", "ABO", "AOBOA", "BAO", "OABA"])
 def test_every_word_declares_what_is_so(word):
-    assert engine.certify(integrators.Splitting(scheme=word, step_size=0.1, friction=1.3)).require().passed
+    assert exactly(integrators.Splitting(scheme=word, step_size=0.1, friction=1.3)).require().passed
 
 
 def test_its_numbers_are_the_closed_forms():
     """analytic.md A.2 and A.3: k<x²>/T and <p²>/mT at quarters of the limit hω = 2 (w = 1/4, 1, 9/4), or z = 2."""
     w = np.array([0.25, 1, 2.25])
-    lines = {name: engine.certify(NAMED[name]()) for name in ("BAOAB", "OBABO", "EulerMaruyama")}
+    lines = {name: exactly(NAMED[name]()) for name in ("BAOAB", "OBABO", "EulerMaruyama")}
     read = lambda name, what: [line.measured for key, line in lines[name].lines.items() if key.startswith(what)]  # noqa: E731
     np.testing.assert_allclose(read("BAOAB", "kinetic T"), 1 - w / 4, rtol=1e-8)
     np.testing.assert_allclose(read("OBABO", "configurational T"), 1 / (1 - w / 4), rtol=1e-7)
@@ -67,14 +72,14 @@ def test_its_numbers_are_the_closed_forms():
     ids=["Verlet", "Descent with adam", "Descent with sgd", "BAOAB at T = 0"],
 )
 def test_without_a_bath_it_says_so(integrator):
-    verdict = engine.certify(integrator)
+    verdict = exactly(integrator)
     assert "no bath" in str(verdict)
     assert not any(name.startswith(("T sampled", "exact for", "configurational")) for name in verdict.lines)
     assert verdict["gradients a step"].measured == 1
 
 
 def test_a_descent_is_stable_below_two():
-    verdict = engine.certify(integrators.Descent(optax.sgd(0.1)))
+    verdict = exactly(integrators.Descent(optax.sgd(0.1)))
     assert verdict.passed and verdict["stable below μhk"].measured == pytest.approx(2, rel=1e-6)
 
 
@@ -180,7 +185,7 @@ MUTANTS = [
 
 @pytest.mark.parametrize(("integrator", "line"), MUTANTS, ids=[type(i).__name__ for i, _ in MUTANTS])
 def test_a_class_that_declares_too_much_fails(integrator, line):
-    verdict = engine.certify(integrator)
+    verdict = exactly(integrator)
     assert not verdict.passed
     with pytest.raises(AssertionError, match="NOT passed: "):
         verdict.require()
@@ -193,7 +198,7 @@ def test_a_class_that_declares_too_much_fails(integrator, line):
 def test_a_mutant_fails_for_its_fault_alone(name):
     """So the mutants above fail for the right reason: a table of failures with one cause names that cause."""
     integrator, line = next(pair for pair in MUTANTS if type(pair[0]).__name__ == name)
-    verdict = engine.certify(integrator)
+    verdict = exactly(integrator)
     assert verdict.failures == (line,), str(verdict)
 
 
@@ -223,10 +228,92 @@ class Coin(integrators.EulerMaruyama):
 @pytest.mark.parametrize("integrator", [Clipped(step_size=0.1, bound=1e-4), Clipped(step_size=0.1), Coin(step_size=0.1)],
                          ids=["clipped early", "clipped late", "uniform noise"])  # fmt: skip
 def test_a_nonlinear_step_is_said_to_be_one(integrator):
-    verdict = engine.certify(integrator)
+    verdict = exactly(integrator)
     assert verdict["linear"].measured == "no" and not verdict.passed
     assert type(integrator).__name__ in verdict["linear"].note
     assert "stationary order" not in verdict.lines  # nothing exact can be said
+
+
+def test_what_is_not_linear_is_left_to_other_methods():
+    """A step that is half of the time none at all samples what Euler-Maruyama does; one of clipped gradients does not."""
+    verdict = engine.certify(Coin(step_size=0.1))
+    assert verdict.passed and verdict["linear"].passed is None, str(verdict)
+    assert (
+        "takes uniform noise" in verdict.methods["linear"] and "a transfer matrix takes" in verdict.methods["transfer"]
+    )
+    assert "extrapolated" in verdict.methods["montecarlo"] and 0.05 < verdict.power < 0.1
+    verdict = engine.certify(Clipped(step_size=0.1), methods=("transfer",))
+    assert verdict.failures == ("stationary order on 2 log cosh x", "stationary order on -2 cos x"), str(verdict)
+
+
+@pytest.mark.parametrize(("name", "lines"), [("EulerMaruyama", 26), ("BAOAB", 37)])
+def test_a_full_certificate(name, lines):
+    """Everything at once, in units that are not 1: landscapes and populations scale with the bath."""
+    change = {"mass": 3.0, "friction": 0.1} if name == "BAOAB" else {"mobility": 0.2}
+    certificate = engine.certify(NAMED[name](temperature=0.05, step_size=5.0, **change))
+    assert certificate.passed and len(certificate.lines) == lines, str(certificate)
+    declared = NAMED[name]()
+    assert set(certificate.methods) == {"linear", "transfer", "montecarlo"}
+    for shape in ("2 log cosh x", "-2 cos x"):
+        assert certificate[f"stationary order on {shape}"].measured == pytest.approx(
+            declared.stationary_order, abs=0.15
+        )
+        assert certificate.tables[shape].order(0) == certificate[f"stationary order on {shape}"].measured
+    assert certificate["weak order at a fixed time"].measured == pytest.approx(declared.weak_order, abs=0.15)
+    assert certificate["particles share no noise"].passed
+    assert "is seen with 99 %" in str(certificate) and certificate.power < 0.1
+
+
+def test_form_and_transport():
+    """det = exp(-γh d); symplectic and reversible at friction 0; diffusion and drift (analytic.md A.3) at γh = 1/2, 1."""
+    for gh, factor in ((0.5, 1.0207470413), (1.0, 1.0819767069)):
+        for word in ("BAOAB", "OBA", "OAB", "AOBOA"):
+            found = exactly(
+                integrators.Splitting(scheme=word, step_size=0.4, friction=gh / 0.4, temperature=0.7, mass=2.0)
+            )
+            drift = {"BAOAB": factor, "OBA": factor + gh / 2, "OAB": factor - gh / 2, "AOBOA": gh / 2 / np.sinh(gh / 2)}
+            assert found["free diffusion/exact"].measured == pytest.approx(factor, rel=6e-11)
+            assert found["drift under a force/exact"].measured == pytest.approx(drift[word], rel=6e-11)
+            assert found["ln(volume) a step and coordinate"].measured == pytest.approx(-gh, rel=1e-12)
+            assert found["symplectic at friction 0"].measured == "yes"
+            assert (found["reversible at friction 0"].measured == "yes") == (word == word[::-1])
+
+
+@engine.pytree
+class Sticky(integrators.Splitting):
+    """Friction acts twice as fast as it says, at the right temperature."""
+
+    def step(self, potential, state, noise):
+        twice = integrators.BAOAB(step_size=self.step_size, friction=2 * self.friction, temperature=self.temperature,
+                                  mass=self.mass)  # fmt: skip
+        return twice.step(potential, state, noise)
+
+
+@engine.pytree
+class Rough(integrators.EulerMaruyama):
+    """Paths that are not the limit of anything: the noise of a step has a sign that depends on its length."""
+
+    def step(self, potential, state, noise):
+        sign = jnp.sign(jnp.sin(1 / self.step_size))
+        return super().step(potential, state, engine.Noise((sign * noise.normals[0],)))
+
+
+def test_friction_and_paths_are_held_to_what_is_declared():
+    assert exactly(Sticky(step_size=0.1)).failures == ("mobility × mγ as h → 0",)
+    assert exactly(NAMED["EulerMaruyama"]())["strong order"].measured == pytest.approx(1, abs=0.15)
+    assert exactly(Rough(step_size=0.1)).failures == ("strong order",)
+
+
+def test_landscapes_that_are_asked_for():
+    asked = {"x²/2 + x⁴/4": (0.05, 0.025)}
+    certificate = engine.certify(NAMED["EulerMaruyama"](), methods=("transfer",), landscapes=asked)
+    assert certificate.tables["x²/2 + x⁴/4"].names == ("x²", "x") and not certificate.failures == ("linear",)
+    with pytest.raises(ValueError, match=r"landscapes must be some of \('2 log cosh x'"):
+        engine.certify(NAMED["EulerMaruyama"](), landscapes={"x²": (0.1,)})
+    with pytest.raises(
+        ValueError, match=r"methods must be some of \('linear', 'transfer', 'montecarlo'\); got 'linear'"
+    ):
+        engine.certify(NAMED["EulerMaruyama"](), methods="linear")
 
 
 @pytest.mark.parametrize("change", [{"temperature": engine.sweep([1.0, 2.0])}, {"step_size": lambda step: 0.1 / (1 + step)},
@@ -234,9 +321,9 @@ def test_a_nonlinear_step_is_said_to_be_one(integrator):
                          ids=["sweep", "schedule", "each", "diagonal"])  # fmt: skip
 def test_it_takes_plain_numbers(change):
     with pytest.raises(ValueError, match=f"certify takes an integrator of plain numbers; {next(iter(change))}"):
-        engine.certify(integrators.EulerMaruyama(**{"step_size": 0.1, **change}))
+        exactly(integrators.EulerMaruyama(**{"step_size": 0.1, **change}))
 
 
 def test_it_takes_an_instance():
     with pytest.raises(TypeError, match="must be an instance"):
-        engine.certify(integrators.EulerMaruyama)
+        exactly(integrators.EulerMaruyama)
