@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_integrator
-from ..linear import NotLinear
+from ..linear import NoStationary, NotLinear
 from ..marks import is_mark
 from ..protocols import Integrator
 from ..pytree import named_leaves
@@ -77,24 +77,22 @@ def certify(
         raise ValueError(f"landscapes must be some of {shapes}; got {tuple(landscapes)}")
     title = f"certificate of {getattr(integrator, 'scheme', type(integrator).__name__)}"
     title += "" if bath else "; no bath, hence no stationary law"
-    limit, transport, reach = None, None, None
+    transport, reach = None, None
     try:
         on_mode(integrator, 1e-3)
-        linear = "yes"
-    except NotLinear as error:
-        linear, used["linear"] = "no", str(error)
-    lines["linear"] = Line(linear, "", passed=None)
-    if linear == "yes":
         limit = stability(integrator)
+        lines["linear"] = Line("yes", "", passed=None)
         if limit is None:
             lines["stable"] = Line("never", "for small steps", passed=False)
             return Certificate(title, lines, methods=used)
         reach, transport = reach_of(integrator, limit), free_limit(integrator)
         if "linear" in methods:
-            used["linear"] = "exact, on quadratic energies"
             lines |= show_limit(integrator, limit)
             lines |= on_quadratics(integrator, limit, transport) if bath else {}
             lines |= strong_order(integrator, reach)
+            used["linear"] = "exact, on quadratic energies"
+    except (NotLinear, NoStationary) as error:
+        lines["linear"], used["linear"] = Line("no", "", passed=None), str(error)
     if "linear" in methods:
         lines |= phase_space(integrator, transport)
     if "transfer" in methods and bath:
@@ -108,7 +106,7 @@ def certify(
         found, power, used["montecarlo"] = on_populations(integrator, reach, key)
         lines |= found
     judged = any(line.passed is not None for name, line in lines.items() if name != "gradients a step")
-    if bath and not judged:
-        lines["linear"] = Line("no", "yes", passed=False, note=f"nothing could be judged: {used.get('linear', '')}")
+    if bath and not judged and landscapes is None:
+        lines["linear"] = Line("no", "yes", passed=False, note=f"nothing else could be used: {used.get('linear', '')}")
     said = [f"{name}: {used[name]}" for name in METHODS if name in used]
     return Certificate("\n  ".join([title, *said]), lines, methods=used, tables=tables, power=power)

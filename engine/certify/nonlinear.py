@@ -160,23 +160,23 @@ def on_landscapes(integrator: Integrator, limit: Free, asked: dict | None) -> tu
         return {}, {shape: table(integrator, shape, steps, limit, accuracy=FINEST) for shape, steps in asked.items()}
     declared, weak = integrator.stationary_order, integrator.weak_order
     lines, tables = {}, {}
-    refused = None
+    refused: NoTransfer | None = None
     for shape, choices in LEADS.items():
-        steps = choices[integrator.has_momentum]
+        steps, name = choices[integrator.has_momentum], f"stationary order on {shape}"
+        shown = "none" if declared is None else float(declared)
 
         def more(found: Table, first: int = len(steps), fixed: bool = shape == "-2 cos x") -> bool:
-            off = _off(found.order(0), declared) or (fixed and weak is not None and found.weak_order < weak - ORDER)
+            off = _off(found.order(0), declared) or (fixed and _off(found.weak_order, weak))
             return len(found.steps) < first + HALVINGS and off
 
         try:
             found = tables[shape] = table(integrator, shape, steps, limit, more=more)
         except NoTransfer as error:
-            refused = error
+            refused, lines[name] = error, Line("unknown", shown, passed=None, note=str(error))
             continue
         order = found.order(0)
         right = declared is not None and not _off(order, declared)
-        shown = "none" if declared is None else float(declared)
-        lines[f"stationary order on {shape}"] = Line("exact here" if order is None else order, shown, passed=right)
+        lines[name] = Line("exact here" if order is None else order, shown, passed=right)
     if refused is not None and not tables:
         raise refused
     if weak is not None and "-2 cos x" in tables:

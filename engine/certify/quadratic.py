@@ -188,19 +188,20 @@ def _coupled(integrator: Integrator, reach: float, factors: np.ndarray, name: st
 def _transport(integrator: Any, limit: Free | None) -> dict[str, Line]:
     """Diffusion and drift of a free particle: right as h → 0, and how far off at the integrator's own step."""
     own = free(integrator)
-    if own is None or limit is None:
+    if own is None or limit is None or limit.mobility == 0:
         return {}
     temperature = float(integrator.temperature)
     einstein = limit.diffusion / limit.mobility / temperature
     lines = {"free D/(μT) as h → 0": Line(einstein, 1.0, passed=abs(einstein - 1) < RIGHT)}
-    friction, mobility = integrator.friction, integrator.mobility
+    friction, mobility, exact = integrator.friction, integrator.mobility, limit.mobility
     if integrator.has_momentum and friction is not None and float(friction) > 0:
-        ratio = limit.mobility * mass_of(integrator) * float(friction)
+        exact = 1 / (mass_of(integrator) * float(friction))
+        ratio = limit.mobility / exact
         lines["mobility × mγ as h → 0"] = Line(ratio, 1.0, passed=abs(ratio - 1) < RIGHT)
     elif not integrator.has_momentum and mobility is not None:
-        ratio = limit.mobility / float(mobility)
+        exact = float(mobility)
+        ratio = limit.mobility / exact
         lines["mobility/μ as h → 0"] = Line(ratio, 1.0, passed=abs(ratio - 1) < RIGHT)
-    exact = limit.mobility
     for name, value in (("free diffusion", own.diffusion / temperature), ("drift under a force", own.mobility)):
         lines[f"{name}/exact"] = Line(value / exact, 1.0, step_bias=value / exact - 1, passed=None)
     return lines

@@ -77,7 +77,9 @@ def free(integrator: Integrator) -> Free | None:
 
 
 def free_limit(integrator: Any) -> Free | None:
-    """Transport in the limit of small steps: what the scheme approximates."""
+    """Transport in the limit of small steps: what the scheme approximates. None without such a limit."""
+    if not has_number(integrator, "step_size"):
+        return None
     h = float(integrator.step_size)
     for _ in range(60):
         found = free(with_numbers(integrator, step_size=h))
