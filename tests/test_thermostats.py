@@ -36,32 +36,27 @@ def features(state):
     return jnp.stack([*still, xa * pa, xb * pb, z * xa * pa, z * pa**2, z * pb**2])
 
 
-def change_of_a_step(bath):
-    """E[f(step)] - E[f] over the invariant law of the thermostat and the noise of a step, by Gauss and Hermite."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(5)
+def rates(cls, **numbers):
+    """Of E[f(step)] - E[f] over the invariant law and the noise, by Gauss and Hermite: its size, and its power of h."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(4)
     grid = np.stack(np.meshgrid(*[nodes] * 7, indexing="ij"), -1).reshape(-1, 7)
     weight = np.prod(np.stack(np.meshgrid(*[weights / weights.sum()] * 7, indexing="ij"), -1).reshape(-1, 7), axis=1)
-    deviation_x = np.sqrt([T / STIFFNESS["a"], T / STIFFNESS["b"]])
-    deviation_p = np.sqrt([T * MASS["a"][0], T * MASS["b"][0]])
     tree = lambda pair: {"a": pair[:1], "b": pair[1:]}  # noqa: E731
+    potential = as_potential(energy)
 
     def change(bath, z):
         x, p, (zeta,), xi = jnp.split(z, [2, 4, 5])
-        x, p = tree(x * deviation_x), tree(p * deviation_p)
-        potential = as_potential(energy)
-        gradient = None if isinstance(bath, SGNHT) else potential.gradient(x)
+        x = tree(x * np.sqrt([T / STIFFNESS["a"], T / STIFFNESS["b"]]))
+        p = tree(p * np.sqrt([T * MASS["a"][0], T * MASS["b"][0]]))
+        gradient = None if cls is SGNHT else potential.gradient(x)
         state = Thermostatted(x, p, GAMMA + np.sqrt(T / (2 * Q)) * zeta, gradient)
         return features(bath.step(potential, state, Noise((tree(xi),)))) - features(state)
 
     with jax.enable_x64(True):
-        changes = jax.jit(jax.vmap(change, in_axes=(None, 0)))(upcast(bath), jnp.asarray(grid))
-        return np.asarray(changes).T @ weight
-
-
-def rates(cls, h=0.05, **numbers):
-    """Changes at h and h/2, and the power of h that they fall with."""
-    bath = lambda h: cls(step_size=h, **{"friction": GAMMA, "temperature": T, "mass": MASS, "inertia": Q} | numbers)  # noqa: E731
-    sizes = [np.abs(change_of_a_step(bath(s))).max() for s in (h, h / 2)]
+        changes, sizes = jax.jit(jax.vmap(change, in_axes=(None, 0))), []
+        for h in (0.05, 0.025):
+            bath = cls(step_size=h, **{"friction": GAMMA, "temperature": T, "mass": MASS, "inertia": Q} | numbers)
+            sizes.append(np.abs(np.asarray(changes(upcast(bath), jnp.asarray(grid))).T @ weight).max())
     return sizes[0], float(np.log2(sizes[0] / sizes[1]))
 
 
@@ -80,16 +75,16 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("cls", [SGNHT, BADODAB])
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_wrong_thermostat_keeps_another_law(cls, mutant, monkeypatch):
+def test_a_wrong_thermostat_keeps_another_law(mutant, monkeypatch):
     monkeypatch.setattr(thermostats, *MUTANTS[mutant])
-    size, power = rates(cls)
-    assert size > 0.01 and power == pytest.approx(1, abs=0.2)
+    size, power = rates(BADODAB)
+    assert size > 0.01 and power == pytest.approx(1, abs=0.15)
 
 
 def test_another_temperature_of_the_bath_keeps_another_law():
-    assert rates(SGNHT, temperature=1.1 * T)[1] == pytest.approx(1, abs=0.2)
+    size, power = rates(BADODAB, temperature=1.1 * T)
+    assert size > 0.001 and power == pytest.approx(1, abs=0.15)
 
 
 def test_gradient_noise_is_a_larger_friction():
@@ -124,7 +119,7 @@ class Noisy(Potential):
         return self.potential(position)
 
     def at(self, draws):
-        u, v = (draws[0].words.astype(jnp.float32) + 0.5) / 2**32
+        u, v = (draws[0].words.astype(jnp.float32) + 0.5) / 2.0**32
         radius = jnp.sqrt(-2 * jnp.log(u))
         angles = 2 * jnp.pi * v + jnp.array([0.0, -jnp.pi / 2])
         return Shifted(potential=self.potential, shift=self.deviation * radius * jnp.cos(angles))
@@ -186,16 +181,16 @@ def test_badodab_holds_the_temperature_of_positions():
     assert deviates(virial(population(integrators.BAOAB(step_size=h, **NUMBERS))), T, tolerance=0.5 * T)
 
 
-def chained(length=3, substeps=1, h=0.2, scale=1.0):
+def chained(length=3, substeps=1, h=0.2):
     """A chain in three coordinates, in two leaves, on an anharmonic energy; a state of it, everything in float64."""
     bath = upcast(NoseHooverChain(length=length, substeps=substeps, step_size=h, temperature=T, mass=1.7, inertia=Q))
     potential = as_potential(lambda x: jnp.sum(x["a"] ** 4) / 4 + jnp.sum(jnp.cosh(x["b"])) + x["a"][0] * x["b"][0] / 3)
     x = {"a": jnp.array([0.7, -0.4]), "b": jnp.array([0.9])}
     state = bath.init(potential, x, Noise(({"a": jnp.array([0.3, -1.2]), "b": jnp.array([0.8])},)))
-    return bath, potential, state._replace(chain=scale * jnp.array([0.4, -0.7, 0.5, 0.2])[:length])
+    return bath, potential, state._replace(chain=jnp.array([0.4, -0.7, 0.5, 0.2])[:length])
 
 
-CHAINS = [(1, 1), (3, 1), (3, 3), (4, 5)]
+CHAINS = [(1, 1), (3, 1), (2, 3), (2, 5)]
 
 
 @pytest.mark.parametrize("length, substeps", CHAINS)
@@ -223,19 +218,17 @@ def test_a_chain_conserves_its_quantity_to_second_order(length, substeps):
 
 
 def volume(length, substeps):
-    """ln |det| of three steps in (x, p, ζ), and the heat that the chain gave off meanwhile over T."""
+    """ln |det| of a step in (x, p, ζ), and the heat that the chain gave off meanwhile over T."""
     with jax.enable_x64(True):
         bath, potential, state = chained(length, substeps)
         flat, unravel = ravel_pytree((state.position, state.momentum, state.chain))
 
-        def steps(z):
+        def step(z):
             s = state._replace(**dict(zip(("position", "momentum", "chain"), unravel(z), strict=True)))
-            s = bath.refresh(potential, s)
-            for _ in range(3):
-                s = bath.step(potential, s, Noise())
+            s = bath.step(potential, bath.refresh(potential, s), Noise())
             return ravel_pytree((s.position, s.momentum, s.chain))[0], s.heat
 
-        jacobian, heat = jax.jit(lambda z: (jax.jacfwd(lambda z: steps(z)[0])(z), steps(z)[1]))(flat)
+        jacobian, heat = jax.jacfwd(step, has_aux=True)(flat)
         return float(np.linalg.slogdet(jacobian)[1]), -float(heat) / T
 
 
