@@ -37,7 +37,7 @@ def run(step_size, temperature):
 def test_a_run_under_it_is_one_under_its_values():
     """With the bath off for the first 5 of 7 steps; and the time of a run is the sum of its steps."""
     schedule = engine.cyclical(PEAK, period=PERIOD)
-    values = np.array([float(schedule(k)) for k in range(20)])
+    values = np.asarray(jax.vmap(schedule)(jnp.arange(20)), float)
     cold = lambda k: jnp.where(k % PERIOD < 5, 0.0, 0.8)  # noqa: E731
     chills = np.where(np.arange(20) % PERIOD < 5, 0.0, 0.8)
     cyclical, explicit = run(schedule, cold), run(lambda k: values[k], lambda k: chills[k])
