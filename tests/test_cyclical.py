@@ -31,7 +31,7 @@ def test_late_in_a_long_cycle_the_step_is_small_and_not_zero():
 
 def run(step_size, temperature):
     bath = integrators.EulerMaruyama(step_size=step_size, temperature=temperature)
-    return engine.simulate(potentials.DoubleWell(), bath, jnp.ones((6, 2)), steps=20, key=1, observables={})
+    return engine.simulate(potentials.DoubleWell(), bath, jnp.full((6, 2), 0.5), steps=20, key=1, observables={})
 
 
 def test_a_run_under_it_is_one_under_its_values():
