@@ -43,7 +43,7 @@ def test_a_run_under_it_is_one_under_its_values():
     cyclical, explicit = run(schedule, cold), run(lambda k: values[k], lambda k: chills[k])
     np.testing.assert_array_equal(cyclical.positions, explicit.positions)
     assert cyclical.time == pytest.approx(written_out(20).sum(), rel=1e-6)
-    other = run(lambda k: values[k] if k else PEAK / 2, lambda k: chills[k])
+    other = run(lambda k: values[k] if k != 12 else PEAK / 2, lambda k: chills[k])
     assert not np.array_equal(cyclical.positions, other.positions)
 
 
