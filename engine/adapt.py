@@ -1,5 +1,6 @@
 """Step size and friction found during burn-in: aimed at a stated error, then frozen."""
 
+import contextlib
 import dataclasses
 from statistics import NormalDist
 from typing import Any
@@ -108,12 +109,10 @@ def adapt(
             if friction:
                 dampings.append(_critical(run))
                 kernel = with_number(kernel, "friction", dampings[-1])
-            new = run
-            try:
+            new, value = run, np.inf
+            with contextlib.suppress(NonFiniteError):
                 new = simulate(_under(run, kernel), steps=steps, observables={quantity: mean}, progress=False)
-                value = _value(quantity, new)[0]
-            except NonFiniteError:
-                value = np.inf
+                value = _value(quantity, mean, new)[0]
             if np.isfinite(value):
                 run = new
             else:  # the population goes on from where it was, and never again with such a step
@@ -128,7 +127,7 @@ def adapt(
     kernel = with_number(kernel, "friction", damping) if friction else kernel
     more = steps * max(1, blocks // 4)
     run = simulate(_under(run, kernel), steps=more, observables={quantity: mean}, progress=False)
-    value, error = _value(quantity, run)
+    value, error = _value(quantity, mean, run)
     reached = abs(_departure(quantity, value, target)) < SETTLED
     run = simulate(run, steps=0, observables=standard(run.potential, kernel, run.position))
     return Adapted(kernel, run, quantity, target, value, error, h, damping, np.array(history), reached)
@@ -173,17 +172,23 @@ def _under(run: Run, integrator: Any) -> Run:
     return dataclasses.replace(run, integrator=integrator, leg_step=run.step, leg_time=run.time)
 
 
-def _value(quantity: str, run: Run) -> tuple[float, float]:
-    """The quantity as it is aimed at, and its standard error."""
+def _value(quantity: str, mean: Mean, run: Run) -> tuple[float, float]:
+    """The quantity as it is aimed at, and its standard error, from a run that measured nothing else."""
+    temperature, (_, sums) = float(run.integrator.temperature), run.records[0].after(0)
+
+    def measured(statistic: Any) -> tuple[float, float]:
+        found = mean.estimate(statistic, sums, run.settings[0].unit)
+        return float(found.value[0, 0]), float(found.error[0, 0])
+
     with np.errstate(over="ignore", invalid="ignore"):  # of steps that ran away, yet not out of the finite numbers
-        found, temperature = run.observables[quantity], float(run.integrator.temperature)
-    value, error = float(found.mean), float(found.error)
-    if quantity == "acceptance":
-        return value, error
-    if quantity == "configurational":
-        return value / temperature, error / temperature
-    square = float(found.variance) + value**2
-    return np.sqrt(square) / temperature, float(found.variance_error) / (2 * np.sqrt(square) * temperature)
+        value, error = measured(mean.mean_of)
+        if quantity == "acceptance":
+            return value, error
+        if quantity == "configurational":
+            return value / temperature, error / temperature
+        variance, error = measured(mean.variance_of)
+    size = np.sqrt(variance + value**2)
+    return size / temperature, error / (2 * size * temperature)
 
 
 def _departure(quantity: str, value: float, target: float) -> float:

@@ -58,9 +58,7 @@ class Metropolis(Integrator):
     friction = property(lambda self: self.word.friction)
     temperature = property(lambda self: self.word.temperature)
     mass = property(lambda self: self.word.mass)
-    init_noise = property(lambda self: self.word.init_noise)  # pyright: ignore[reportAssignmentType]
-    gradients = property(lambda self: self._lengths[1] * self._moves.gradients)  # pyright: ignore[reportAssignmentType]
-    substeps = property(lambda self: sum(self._lengths) / 2)  # pyright: ignore[reportAssignmentType]
+    init_noise = NoiseSpec(normals=1)
 
     def __post_init__(self) -> None:
         if not isinstance(self.word, Splitting):
@@ -75,7 +73,7 @@ class Metropolis(Integrator):
             )
         if {*moves} - {*"ABS"}:
             raise ValueError(f"a Metropolised word moves by A, B and S alone, which keep volume; got {scheme!r}")
-        if self._moves.word != self._moves.word[::-1]:
+        if not self._moves.is_reversible:
             raise ValueError(
                 f"the A's and B's of a Metropolised word must read the same backwards, as in 'OBAB': a proposal that "
                 f"cannot go back the way it came has no acceptance probability; got {scheme!r}"
@@ -105,7 +103,15 @@ class Metropolis(Integrator):
         return len(scheme) - len(scheme.lstrip("O")), len(scheme) - len(scheme.rstrip("O"))
 
     @property
-    def noise(self) -> NoiseSpec:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def gradients(self) -> int:
+        return self._lengths[1] * self._moves.gradients
+
+    @property
+    def substeps(self) -> float:
+        return sum(self._lengths) / 2
+
+    @property
+    def noise(self) -> NoiseSpec:
         low, high = self._lengths
         return NoiseSpec(normals=max(1, sum(self._thermostats)), uniforms=1 + (low < high))
 

@@ -14,7 +14,7 @@ NORMAL = potentials.Harmonic(stiffness=1.0)
 START = engine.scatter(jnp.zeros(100), 64, key=1)  # exact draws at T = 1
 
 
-def adapt(integrator, start=START, potential=NORMAL, *, blocks=24, steps=50, **target):
+def adapt(integrator, start=START, potential=NORMAL, *, blocks=16, steps=40, **target):
     return engine.adapt(potential, integrator, start, blocks=blocks, steps=steps, progress=False, **target)
 
 
@@ -24,17 +24,18 @@ def spread(e, steps):
     return (chi - 1 / chi) * abs(np.sin(steps * theta)) / 2
 
 
-@pytest.mark.parametrize("first", [0.02, 3.0])
+@pytest.mark.parametrize("first", [pytest.param(0.02, marks=pytest.mark.slow), 3.0])
 def test_mala_reaches_its_optimum(first):
     """0.574 at z = (2.53/d)^⅓, h = √(2z); that acceptance is 0.5746 there in 100 dimensions moves h by 0.1 %."""
     found = adapt(MALA(step_size=first), acceptance=0.574)
     assert found.reached and abs(found.value - 0.574) < 5 * found.error and found.error < 0.01
-    # 12 blocks of 64 × 25 steps: 0.5 % of h
-    assert found.step_size == pytest.approx(np.sqrt(2 * (2.53 / 100) ** (1 / 3)), rel=0.02)
+    # 8 blocks of 64 × 20 steps, half of them independent: 0.4 % of h
+    assert found.step_size == pytest.approx(np.sqrt(2 * (2.53 / 100) ** (1 / 3)), rel=0.025)
     assert found.integrator.step_size == found.step_size and isinstance(found.step_size, float)
-    assert found.run.integrator is found.integrator and found.run.step == (24 + 6) * 50
+    assert found.run.integrator is found.integrator and found.run.step == (16 + 4) * 40
 
 
+@pytest.mark.slow
 def test_hmc_reaches_its_optimum():
     found = adapt(HMC(step_size=0.1, steps=3), acceptance=0.651)
     predicted = brentq(lambda e: erfc(np.sqrt(200 * spread(e, 3) ** 2) / 2) - 0.651, 0.1, 0.6)
@@ -42,14 +43,15 @@ def test_hmc_reaches_its_optimum():
     assert found.step_size == pytest.approx(predicted, rel=0.03)  # 1 % is the central limit theorem's
 
 
+@pytest.mark.slow
 def test_temperature_ratio_against_the_exact_law():
     """OBABO samples positions at T/(1 - h²k/4m): a ratio of 1.1 is a step of √(4m/11k)."""
     k, mass, temperature = 2.0, 0.5, 0.3
     bath = OBABO(step_size=0.05, friction=2.0, temperature=temperature, mass=mass)
     well = potentials.Harmonic(stiffness=k)
-    found = adapt(bath, well.equilibrium(temperature).sample(1, 8_000), well, configurational=1.1)
+    found = adapt(bath, well.equilibrium(temperature).sample(1, 8_000), well, configurational=1.1, blocks=24)
     assert found.reached and abs(found.value - 1.1) < 5 * found.error + 0.005
-    assert found.step_size == pytest.approx(np.sqrt(4 * mass / 11 / k), rel=0.05)
+    assert found.step_size == pytest.approx(np.sqrt(4 * mass / 11 / k), rel=0.07)
 
 
 def test_what_is_never_reached_is_said():
@@ -60,12 +62,13 @@ def test_what_is_never_reached_is_said():
     assert np.isfinite(np.asarray(found.run.positions)).all()
 
 
+@pytest.mark.slow
 def test_energy_error_and_friction():
     """RMS(ΔH) = T√(Var + 4S⁴) with Var = ((λ - 1)² + (1/λ - 1)²)/2, √λ = exp(asinh S); friction is twice the lowest ω."""
     well, mass = potentials.Harmonic(stiffness=jnp.array([1.0, 9.0])), 4.0
     kernel = GHMC(step_size=0.1, friction=10.0, temperature=0.5, mass=mass)
     found = adapt(
-        kernel, well.equilibrium(0.5, like=jnp.zeros(2)).sample(1, 4_000), well, energy_error=0.2, friction=True
+        kernel, well.equilibrium(0.5, like=jnp.zeros(2)).sample(1, 1_000), well, energy_error=0.2, friction=True
     )
 
     def error(h):
@@ -74,8 +77,8 @@ def test_energy_error_and_friction():
         return np.sqrt(np.sum((big - 1) ** 2 + (1 / big - 1) ** 2) / 2 + np.sum(2 * s**2) ** 2)
 
     assert found.reached and found.quantity == "energy_error"
-    assert found.step_size == pytest.approx(brentq(lambda h: error(h) - 0.2, 0.1, 1.2), rel=0.03)
-    assert found.friction == pytest.approx(1.0, rel=0.05) and found.integrator.word.friction == found.friction
+    assert found.step_size == pytest.approx(brentq(lambda h: error(h) - 0.2, 0.1, 1.2), rel=0.04)
+    assert found.friction == pytest.approx(1.0, rel=0.1) and found.integrator.word.friction == found.friction
     text = str(found)
     assert "step_size" in text and "friction" in text and "target 0.2" in text and "not reached" not in text
 

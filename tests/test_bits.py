@@ -32,11 +32,14 @@ SCHEMES = {case.name: case.make for case in INTEGRATORS if case.name not in MATR
 KINDS = [
     *("EulerMaruyama", "LeimkuhlerMatthews", "BAOAB", "BAOA", "OBABO", "ABOBA", "Splitting", "Verlet", "Descent"),
 ]
+LONG = [name for name in SCHEMES if name not in (*KINDS, "SGNHT", "MCLMC", "HMC", "BBK")]  # for the long run
 # a compilation each: every scheme on one of the energies in turn
 TURNS = [(scheme, list(ENERGIES)[i % 2]) for i, scheme in enumerate(SCHEMES)]
 CASES = TURNS + [(scheme, energy) for scheme in KINDS for energy in ENERGIES if (scheme, energy) not in TURNS]
 every_case, every_scheme, one_energy, other_energy = (
-    pytest.mark.parametrize("scheme, energy", turns)
+    pytest.mark.parametrize(
+        "scheme, energy", [pytest.param(*turn, marks=[pytest.mark.slow] * (turn[0] in LONG)) for turn in turns]
+    )
     for turns in (
         CASES,
         TURNS,
@@ -91,11 +94,14 @@ def in_parts(run, parts=(13, 1, 50, 33)):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def two_devices(tmp_path_factory):
+def two_devices(request, tmp_path_factory):
     """A process with two devices that does every case meanwhile."""
     path = tmp_path_factory.mktemp("devices") / "words.npz"
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-    child = subprocess.Popen([sys.executable, __file__, path], env=os.environ | {"XLA_FLAGS": flags})
+    # the schemes of the tests that are run, the long ones where they are asked for
+    asked = {item.callspec.params["scheme"] for item in request.session.items
+             if item.name.startswith("test_two_devices")}  # fmt: skip
+    child = subprocess.Popen([sys.executable, __file__, path, *asked], env=os.environ | {"XLA_FLAGS": flags})
     yield lambda: (child.wait(timeout=300), np.load(path))[1]
     child.kill()
     child.wait()
@@ -263,5 +269,7 @@ def test_advance_has_a_derivative_in_the_temperature():
 
 
 if __name__ == "__main__":
-    found = {f"{scheme} {energy}": words(simulate(scheme, energy)) for scheme, energy in CASES}
+    found = {
+        f"{scheme} {energy}": words(simulate(scheme, energy)) for scheme, energy in CASES if scheme in sys.argv[2:]
+    }
     np.savez(sys.argv[1], devices=jax.local_device_count(), **found, **odd_words())

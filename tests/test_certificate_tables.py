@@ -14,6 +14,8 @@ from heatbath import engine, integrators
 from heatbath.engine import Integrator, Noise, NoiseSpec, number, pytree
 from heatbath.integrators import Position
 
+pytestmark = pytest.mark.slow  # minutes, most of them to compile
+
 
 @pytree
 class Heun(Integrator):

@@ -60,9 +60,14 @@ MEASURED = {
 }
 ANNEALED = lambda: BAOA(step_size=0.05, temperature=falling)  # noqa: E731
 
+# one of each kind of state
+KINDS = {"EulerMaruyama", "LeimkuhlerMatthews", "BAOAB", "BBK", "GronbechJensen", "MultipleTimeSteps", "HMC", "SGNHT",
+         "NoseHooverChain", "MCLMC", "Descent", "heavy ball"}  # fmt: skip
+KEPT = [case for case in INTEGRATORS if case.name in KINDS]
+
 # name: a run, and what `load` must be given again
 CASES = {
-    **{case.name: (lambda c=case: start(ground(c), gentle(c)), lambda c=case: again(c)) for case in INTEGRATORS},
+    **{case.name: (lambda c=case: start(ground(c), gentle(c)), lambda c=case: again(c)) for case in KEPT},
     "a tree of weights": (
         lambda: start(loss, Descent(optax.adam(0.1)), TREE),
         lambda: {"potential": loss, "integrator": Descent(optax.adam(0.1))},

@@ -15,7 +15,7 @@ from test_sghmc import Shifted
 from heatbath import engine, integrators, potentials
 from heatbath.engine import Chance, Noise, Potential, number, pytree
 from heatbath.engine.protocols import as_potential
-from heatbath.engine.pytree import upcast
+from heatbath.engine.pytree import root_times, upcast
 from heatbath.integrators import BADODAB, SGNHT, NoseHooverChain, Thermostatted, nose_hoover_chain, thermostats
 
 T, GAMMA, Q = 0.6, 0.8, 1.3
@@ -70,8 +70,8 @@ def test_the_invariant_law(cls):
 
 MUTANTS = {
     "degrees of freedom per leaf": ("size_of", lambda tree: jax.tree.leaves(tree)[0].size),
-    "noise √h for √2h": ("root", lambda mass: jax.tree.map(lambda m: jnp.sqrt(m / 2), mass)),
-    "no mass in the noise": ("root", lambda mass: 1.0),
+    "noise √h for √2h": ("root_times", lambda mass, xi: root_times(jax.tree.map(lambda m: m / 2, mass), xi)),
+    "no mass in the noise": ("root_times", lambda mass, xi: xi),
 }
 
 

@@ -126,9 +126,11 @@ def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
         kinetic = limit("momenta")
         lines["momenta sampled/bath as h → 0"] = Line(kinetic, 1.0, passed=abs(kinetic - 1) < RIGHT)
     exact = not orders  # no bias at all, as far as a quadratic energy can tell
-    ok = declared is not None and (exact or abs(order - declared) < 0.3)
+    ok = declared is not None and (exact or order > declared - 0.3)
     shown = "none" if declared is None else float(declared)
-    return lines | {"stationary order": Line("exact here" if exact else order, shown, passed=ok)}
+    # the leading term may be so small, at low friction for one, that the next one still leads at the smallest step
+    note = "better here" if declared is not None and order > declared + 0.3 else ""
+    return lines | {"stationary order": Line("exact here" if exact else order, shown, passed=ok, note=note)}
 
 
 def _limit(a: float, b: float, c: float) -> float:
