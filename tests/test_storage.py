@@ -61,8 +61,8 @@ MEASURED = {
 ANNEALED = lambda: BAOA(step_size=0.05, temperature=falling)  # noqa: E731
 
 # one of each kind of state
-KINDS = {"EulerMaruyama", "LeimkuhlerMatthews", "BAOAB", "BBK", "GronbechJensen", "MultipleTimeSteps", "HMC", "SGNHT",
-         "NoseHooverChain", "MCLMC", "Descent", "heavy ball"}  # fmt: skip
+KINDS = {"EulerMaruyama", "LeimkuhlerMatthews", "BAOAB", "BAOA", "BBK", "GronbechJensen", "MultipleTimeSteps", "HMC",
+         "SGNHT", "NoseHooverChain", "MCLMC", "Descent", "heavy ball"}  # fmt: skip
 KEPT = [case for case in INTEGRATORS if case.name in KINDS]
 
 # name: a run, and what `load` must be given again
