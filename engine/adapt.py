@@ -13,7 +13,7 @@ from .marks import is_mark, with_number
 from .observables import Mean, acceptance, configurational_temperature, energy_error
 from .observables.standard import standard
 from .progress import Progress
-from .pytree import named_leaves, ravel, root, times
+from .pytree import named_leaves, ravel, times
 from .run import Run
 from .simulate import simulate
 
@@ -204,9 +204,11 @@ def _departure(quantity: str, value: float, target: float) -> float:
 
 
 def _critical(run: Run) -> float:
-    """γ = 2√(T/λ), λ the largest eigenvalue of the covariance of √m x: critical damping of the slowest direction."""
-    scale = root(run.integrator.mass)
-    x = np.asarray(jax.vmap(lambda x: ravel(times(scale, x)))(run.positions), float)
+    """γ = 2√(T/λ), λ the largest eigenvalue of mass × covariance of x: critical damping of the slowest direction."""
+    x, heavy = (
+        np.asarray(jax.vmap(lambda position, c=c: ravel(times(c, position)))(run.positions), float)
+        for c in (1.0, run.integrator.mass)
+    )
     x = x - x.mean(axis=0)
-    gram = x.T @ x if x.shape[1] < len(x) else x @ x.T  # of the same largest eigenvalue
-    return float(2 * np.sqrt(float(run.integrator.temperature) * len(x) / np.linalg.eigvalsh(gram)[-1]))
+    product = x.T @ heavy if x.shape[1] < len(x) else heavy @ x.T  # of the same largest eigenvalue
+    return float(2 * np.sqrt(float(run.integrator.temperature) * len(x) / np.linalg.eigvals(product).real.max()))

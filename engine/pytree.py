@@ -157,11 +157,6 @@ def times(coefficient: Any, tree: Any) -> Any:
     return _act(coefficient, tree, lambda c, x: c * x, lambda m, x: jnp.matmul(m, x, precision="highest"))
 
 
-def root(coefficient: Any) -> Any:
-    """Square root of a scalar or diagonal coefficient."""
-    return jax.tree.map(jnp.sqrt, coefficient)
-
-
 def like(coefficient: Any, tree: Any) -> Any:
     """A scalar or diagonal coefficient with the tree's structure; a scalar stays one in every leaf."""
     if jax.tree.structure(coefficient) == jax.tree.structure(tree):

@@ -9,12 +9,30 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from ..engine.protocols import Integrator, Noise, NoiseSpec, Potential
-from ..engine.pytree import number, pytree, ravel, root_times, static, times
+from ..engine.pytree import check_count, number, pytree, ravel, root_times, static, times
 from .overdamped import Position
 
 
 @pytree
-class ImplicitMidpoint(Integrator):
+class Implicit(Integrator):
+    """What both have in common: their numbers, and that they are exact on Gaussians."""
+
+    step_size: Any = number("positive")
+    temperature: Any = number("non-negative", default=1.0)
+    mobility: Any = number("positive definite", default=1.0)
+    iterations: int = static(default=3)
+    exact = frozenset({"positions"})
+    noise = NoiseSpec(normals=1)
+
+    def __post_init__(self) -> None:
+        check_count("iterations", self.iterations, 1)
+
+    def init(self, potential: Potential, position: Any, noise: Noise) -> Position:
+        return Position(position)
+
+
+@pytree
+class ImplicitMidpoint(Implicit):
     """Exact on Gaussians at any step size, however stiff; first order elsewhere (see `CrankNicolson`).
 
         x' = x - μh ∇U(y) + √(2μhT) ξ,    y = (x + x')/2
@@ -29,24 +47,12 @@ class ImplicitMidpoint(Integrator):
     Raises ValueError for no iterations.
     """
 
-    step_size: Any = number("positive")
-    temperature: Any = number("non-negative", default=1.0)
-    mobility: Any = number("positive definite", default=1.0)
-    iterations: int = static(default=3)
     weak_order = 1
     stationary_order = 1
-    exact = frozenset({"positions"})
-    noise = NoiseSpec(normals=1)
-
-    def __post_init__(self) -> None:
-        check_iterations(self.iterations)
 
     @property
     def gradients(self) -> int:
         return self.iterations
-
-    def init(self, potential: Potential, position: Any, noise: Noise) -> Position:
-        return Position(position)
 
     def step(self, potential: Potential, state: Position, noise: Noise) -> Position:
         x, h, (xi,) = state.position, self.step_size, noise.normals
@@ -62,7 +68,7 @@ class ImplicitMidpoint(Integrator):
 
 
 @pytree
-class CrankNicolson(Integrator):
+class CrankNicolson(Implicit):
     """Exact on Gaussians at any step size, however stiff, and of second order elsewhere.
 
         x' = x - μh (∇U(x) + ∇U(x'))/2 + √(2μhT) ξ
@@ -74,24 +80,12 @@ class CrankNicolson(Integrator):
     Raises ValueError for no iterations.
     """
 
-    step_size: Any = number("positive")
-    temperature: Any = number("non-negative", default=1.0)
-    mobility: Any = number("positive definite", default=1.0)
-    iterations: int = static(default=3)
     weak_order = 2
     stationary_order = 2
-    exact = frozenset({"positions"})
-    noise = NoiseSpec(normals=1)
-
-    def __post_init__(self) -> None:
-        check_iterations(self.iterations)
 
     @property
     def gradients(self) -> int:
         return 1 + self.iterations
-
-    def init(self, potential: Potential, position: Any, noise: Noise) -> Position:
-        return Position(position)
 
     def step(self, potential: Potential, state: Position, noise: Noise) -> Position:
         x, h, (xi,) = state.position, self.step_size, noise.normals
@@ -117,9 +111,3 @@ def newton(residual: Callable, start: Any, iterations: int) -> Any:
         jacobian, r = jax.jacfwd(value, has_aux=True)(y)
         y = y - jnp.linalg.solve(jacobian, r)
     return unravel(y)
-
-
-def check_iterations(iterations: Any) -> None:
-    """Raise ValueError unless it is a positive integer."""
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"iterations must be a whole number of at least 1; got {iterations!r}")

@@ -7,14 +7,13 @@ import numpy as np
 from jax.core import Tracer
 
 from ..engine.protocols import Noise, NoiseSpec, Potential
-from ..engine.pytree import like, number, pytree, root, times
-from .massive import Massive
+from ..engine.pytree import like, number, pytree, root_times
 from .symplectic_euler import SymplecticEuler
-from .underdamped import Phase
+from .underdamped import Phase, Underdamped
 
 
 @pytree
-class SGHMC(Massive):
+class SGHMC(Underdamped):
     """Langevin dynamics on minibatches: the bath gives only the noise that the gradient has not brought along.
 
         p' = p - h ∇Ũ(x) - hγ p + √(2γmTh - h²V) ξ,    x' = x + h p'/m,    V an estimate of Var ∇Ũ
@@ -33,10 +32,7 @@ class SGHMC(Massive):
     Chen, Fox and Guestrin, "Stochastic Gradient Hamiltonian Monte Carlo", ICML 2014, eq. (13) to (15).
     """
 
-    step_size: Any = number("positive")
-    friction: Any = number("non-negative", default=1.0)
-    temperature: Any = number("non-negative", default=1.0)
-    mass: Any = number("positive", default=1.0)
+    mass: Any = number("positive", default=1.0)  # no matrix: the gradient's variance is one of each coordinate
     gradient_variance: Any = number("non-negative", default=0.0)
     weak_order = 1
     stationary_order = 2  # with the V of the gradient
@@ -53,7 +49,7 @@ class SGHMC(Massive):
 
     def step(self, potential: Potential, state: Phase, noise: Noise) -> Phase:
         rest = jax.tree.map(lambda brought: 1 - brought, self._brought(state.position))
-        return self._bath().step(potential, state, Noise((times(root(rest), noise.normals[0]),)))
+        return self._bath().step(potential, state, Noise((root_times(rest, noise.normals[0]),)))
 
     def _bath(self) -> SymplecticEuler:
         return SymplecticEuler(

@@ -16,6 +16,7 @@ import optax
 from ..engine.protocols import Noise, NoiseSpec, Potential
 from ..engine.pytree import dot, number, pytree, root_times, size_of
 from .massive import Massive
+from .underdamped import Underdamped
 
 
 class Thermostatted(NamedTuple):
@@ -28,7 +29,7 @@ class Thermostatted(NamedTuple):
 
 
 @pytree
-class SGNHT(Massive):
+class SGNHT(Underdamped):
     """Stochastic-gradient Nosé-Hoover thermostat: holds the temperature under gradient noise that nobody measured.
 
         p' = p - h ∇U(x) - hζ p + √(2γmTh) ξ,    x' = x + h p'/m,    ζ' = ζ + (h/Q) (p'·M⁻¹p'/n - T)
@@ -41,10 +42,6 @@ class SGNHT(Massive):
     Ding, Fang, Babbush, Chen, Skeel and Neven, NIPS 2014, algorithm 2.
     """
 
-    step_size: Any = number("positive")
-    friction: Any = number("non-negative", default=1.0)
-    temperature: Any = number("non-negative", default=1.0)
-    mass: Any = number("positive definite", default=1.0)
     inertia: Any = number("positive", default=1.0)
     weak_order = 1
     stationary_order = 1
@@ -64,7 +61,7 @@ class SGNHT(Massive):
 
 
 @pytree
-class BADODAB(Massive):
+class BADODAB(Underdamped):
     """The thermostat of `SGNHT` by symmetric splitting: second order for the price of one gradient.
 
         B: p ← p - (h/2) ∇U(x)    A: x ← x + (h/2) p/m    D: ζ ← ζ + (h/2Q) (p·M⁻¹p/n - T)
@@ -76,10 +73,6 @@ class BADODAB(Massive):
     Leimkuhler and Shang, SIAM J. Sci. Comput. 38 (2016), A712-A736; their μ is nQ and σ_A² is 2γT.
     """
 
-    step_size: Any = number("positive")
-    friction: Any = number("non-negative", default=1.0)
-    temperature: Any = number("non-negative", default=1.0)
-    mass: Any = number("positive definite", default=1.0)
     inertia: Any = number("positive", default=1.0)
     weak_order = 2
     stationary_order = 2

@@ -326,20 +326,6 @@ class Corner(Coordinatewise):
         return -60 * temperature, 60 * temperature
 
 
-@pytree
-class CoarseCorner(Corner):
-    """The same, drawn from no more than 40 cells, and not all of its tail."""
-
-    def support(self, temperature: Any, xp: Any = np) -> tuple[Any, Any]:
-        return -16 * temperature, 16 * temperature
-
-    def nodes(self, temperature: Any, count: int = 41, xp: Any = np) -> tuple[Any, Any]:
-        return super().nodes(temperature, 41, xp)
-
-    def probabilities(self, temperature: float, count: int = 41) -> Any:
-        return self.nodes(temperature)
-
-
 @pytest.mark.parametrize("name", ["log cosh", "beta logit"])
 def test_nothing_overflows_far_away(name):
     """In float32, where exp and cosh give up at 89."""
