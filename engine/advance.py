@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .block import Carry, Program, Window, evolve_tile
-from .checks import check_exact_energy
+from .checks import check_fit
 from .configuration import STEP, configure
 from .layout import Layout, arrange, block_length
 from .noise import key_words, stream_keys
@@ -27,9 +27,9 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
     compiler folds with other rounding. Nothing is observed, and a particle that is not finite is not reported.
     """
     potential = as_potential(potential)
-    check_exact_energy(integrator, potential)
     n = jax.tree.leaves(state)[0].shape[0]
     position = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), state.position)
+    check_fit(integrator, potential, position)
     leaves, treedef = jax.tree.flatten(position)
     dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))
     config = configure((potential, integrator, ()), position, n, dtype)

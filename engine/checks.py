@@ -9,8 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .linear import NotLinear, stability_limit
+from .marks import is_mark
 from .protocols import Draw, Integrator, Potential
-from .pytree import is_configuration
+from .pytree import is_configuration, named_leaves, size_of
+
+DENSE = 100  # coordinates of a particle up to which the stability of a step is looked at, by dense matrices
 
 
 def check_steps(steps: Any) -> int:
@@ -91,12 +95,20 @@ def check_integrator(integrator: Any) -> None:
         )
 
 
-def check_exact_energy(integrator: Integrator, potential: Potential) -> None:
-    """A Metropolis test needs the energy itself, not an estimate from some of the data."""
+def check_fit(integrator: Integrator, potential: Potential, position: Any) -> None:
+    """Metropolis tests need the energy itself, not an estimate from some of the data; some dynamics several coordinates.
+
+    position: the shapes of one particle.
+    """
     if integrator.needs_exact_energy and potential.chance:
         raise ValueError(
             f"{type(integrator).__name__} tests exact energies, and {type(potential).__name__} draws minibatches: a test of "
             "a noisy energy samples no known law. Give it all data (batch_size=None), or take an integrator without a test"
+        )
+    if size_of(position) < integrator.least_coordinates:
+        raise ValueError(
+            f"{type(integrator).__name__} needs at least {integrator.least_coordinates} coordinates a particle; got "
+            f"{size_of(position)}: take another integrator, BAOAB for one"
         )
 
 
@@ -132,16 +144,39 @@ def _energy(potential: Potential, draws: tuple[Draw, ...], position: Any) -> Any
 
 
 def check_step(integrator: Integrator, state: Any, new: Any) -> None:
-    """A step returns a state of the same tree and shapes, with a position."""
+    """A step returns a state of the same tree, shapes and dtypes, with a position."""
     name = type(integrator).__name__
     if not isinstance(state, tuple) or not hasattr(state, "position"):
         raise TypeError(f"{name}.init must return a NamedTuple with a field `position`; got {type(state).__name__}")
     before, after = (jax.tree.structure(s) for s in (state, new))
-    shapes = [[leaf.shape for leaf in jax.tree.leaves(s)] for s in (state, new)]
-    if before != after or shapes[0] != shapes[1]:
+    leaves = [[f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(s)] for s in (state, new)]
+    if before != after or leaves[0] != leaves[1]:
         raise TypeError(
-            f"{name}.step must return a state of the same tree and shapes as it was given; it got {before} with shapes "
-            f"{shapes[0]} and returned {after} with shapes {shapes[1]}"
+            f"{name}.step must return a state of the same tree, shapes and dtypes as it was given; it got {before} of "
+            f"{leaves[0]} and returned {after} of {leaves[1]}"
+        )
+
+
+def check_stability(integrator: Integrator, potential: Potential, position: Any) -> None:
+    """Warn of a step beyond the limit of stability: of linear schemes of plain numbers, on a quadratic energy.
+
+    position: the shapes of one particle, of at most `DENSE` coordinates.
+    """
+    leaves = [leaf for part in (integrator, potential) for _, _, leaf in named_leaves(part, is_mark)]
+    if not potential.quadratic or potential.chance or any(is_mark(leaf) or callable(leaf) for leaf in leaves):
+        return
+    if integrator.step_size is None or size_of(position) > DENSE:
+        return
+    try:
+        limit = stability_limit(integrator, potential, position)
+    except NotLinear:
+        return
+    if limit is not None:
+        scheme = getattr(integrator, "scheme", type(integrator).__name__)
+        warnings.warn(
+            f"step_size {float(integrator.step_size):.6g} is beyond {scheme}'s limit of stability on this quadratic energy, "
+            f"{limit:.6g}: the population will leave the finite numbers; take a smaller step_size",
+            stacklevel=5,
         )
 
 

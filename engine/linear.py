@@ -6,6 +6,7 @@ solved in float64 whatever the precision of the process; no Monte Carlo. Transie
 m_n = Aⁿ m_0 and S_n = Σ + Aⁿ (S_0 - Σ) Aⁿᵀ.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from .equilibrium import ONCE
 from .protocols import Integrator, Noise, Potential
 from .pytree import pytree, ravel, upcast
 
 LINEAR = 1e-9  # relative departure from linearity that is still rounding
+ON_CIRCLE = 1e-7  # beyond 1, of a spectral radius that is still rounding: free particles have a double eigenvalue there
 
 
 class LinearMap(NamedTuple):
@@ -68,8 +71,8 @@ def linear_map(integrator: Integrator, potential: Potential, position: Any) -> L
         drift, noise, constant, probes, position, momentum = jax.tree.map(
             np.asarray, _matrices(upcast(integrator), upcast(potential), origin)
         )
-    for s, xi, there in zip(*probes, strict=True):  # a linear map is the same seen from anywhere
-        expected = drift @ s + noise @ xi + constant
+    for place, there in zip(*probes, strict=True):  # a linear map is the same seen from anywhere
+        expected = np.hstack([drift, noise]) @ place + constant
         if not np.isfinite(expected).all() or not np.allclose(
             there, expected, rtol=LINEAR, atol=LINEAR * (1 + np.abs(expected).max())
         ):
@@ -77,29 +80,51 @@ def linear_map(integrator: Integrator, potential: Potential, position: Any) -> L
     return LinearMap(drift, noise, constant, position, momentum)
 
 
-@jax.jit
+def stability_limit(integrator: Any, potential: Potential, position: Any) -> float | None:
+    """The step size at which a scheme becomes unstable on a quadratic energy, if its own is beyond; else None.
+
+    0 where a millionth of its step is no better. position: the shapes of one particle. Raises `NotLinear`.
+    """
+    radius = lambda h: linear_map(integrator.with_step_size(h), potential, position).radius  # noqa: E731
+    own = float(integrator.step_size)
+    if radius(own) <= 1 + ON_CIRCLE:
+        return None
+    low, high = own / 2, own
+    while radius(low) > 1 + ON_CIRCLE:
+        low, high = low / 4, low
+        if low < own * 1e-6:
+            return 0.0
+    for _ in range(20):
+        middle = np.sqrt(low * high)
+        low, high = (middle, high) if radius(middle) <= 1 + ON_CIRCLE else (low, middle)
+    return float(low)
+
+
+@functools.partial(jax.jit, compiler_options=ONCE)
 def _matrices(integrator: Integrator, potential: Potential, origin: Any) -> tuple:
-    """Jacobians of a step at zero, its value there, steps from two other places, and how to read a state."""
+    """Steps from zero, from each unit of state and noise, and from two other places; and how to read a state."""
     x, unravel_position = ravel_pytree(origin)
     first = Noise(tuple(origin for _ in range(integrator.init_noise.normals)))
     state, unravel = ravel_pytree(integrator.init(potential, origin, first))
     spec = integrator.noise
     draws = spec.normals * x.size + spec.scalars
 
-    def step(s: jax.Array, xi: jax.Array) -> jax.Array:
+    def step(z: jax.Array) -> jax.Array:
+        s, xi = z[: state.size], z[state.size :]
         normals = tuple(unravel_position(xi[i * x.size : (i + 1) * x.size]) for i in range(spec.normals))
         return ravel_pytree(integrator.step(potential, unravel(s), Noise(normals, xi[spec.normals * x.size :])))[0]
 
-    read = lambda part: jax.jacfwd(lambda s: ravel_pytree(part(unravel(s)))[0])(state)  # noqa: E731
-    zero, silent = jnp.zeros_like(state), jnp.zeros(draws)
-    # at zero and at two other places at once, so that the step is compiled once more and not thrice
-    places = [jnp.stack([jnp.zeros(n), *(jnp.cos(jnp.arange(1.0, n + 1) * k + 0.3 * k) for k in (1, 2))])
-              for n in (state.size, draws)]  # fmt: skip
-    reached = jax.vmap(step)(*places)
+    # all at once, so that the step is compiled once; differences of a linear map are its matrix to the last digits
+    size = state.size + draws
+    places = jnp.stack([jnp.cos(jnp.arange(1.0, size + 1) * k + 0.3 * k) for k in (1, 2)])
+    reached = jax.vmap(step)(jnp.concatenate([jnp.zeros((1, size)), jnp.eye(size), places]))
+    matrix = (reached[1 : size + 1] - reached[0]).T
+    read = lambda part: jax.vmap(lambda s: ravel_pytree(part(unravel(s)))[0])(jnp.eye(state.size)).T  # noqa: E731
     return (
-        *jax.jacfwd(step, argnums=(0, 1))(zero, silent),
+        matrix[:, : state.size],
+        matrix[:, state.size :],
         reached[0],
-        (*places, reached),
+        (places, reached[size + 1 :]),
         read(lambda s: s.position),
         read(integrator.momentum) if integrator.has_momentum else None,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .block import Batch, Carry, Program, Window, window
-from .checks import check_energy, check_exact_energy, check_integrator, check_positions, check_step
+from .checks import check_energy, check_fit, check_integrator, check_positions, check_stability, check_step
 from .configuration import SHARED, STEP, Configuration, Recipe, configure, evaluate, evaluate_first
 from .layout import choose
 from .marks import is_mark
@@ -60,9 +60,9 @@ def _begin(
     potential: Potential, integrator: Integrator, positions: Any, n: int, key: np.ndarray, observables: Any, *, leg: int,
     ladder: bool, step: int = 0, time: Any = 0.0,
 ) -> Run:  # fmt: skip
-    check_exact_energy(integrator, potential)
     drop = 2 if ladder else 1
     position = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[drop:], a.dtype), positions)
+    check_fit(integrator, potential, position)
     dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(positions))
     rungs = jax.tree.leaves(positions)[0].shape[0] if ladder else None
     config = configure((potential, integrator), position, n, dtype, rungs)
@@ -77,6 +77,7 @@ def _begin(
     shape = lambda count: tuple(position for _ in range(count))  # noqa: E731
     state = jax.eval_shape(kernel.init, realised, position, Noise(shape(spec.normals)))
     check_step(kernel, state, _abstract_step(integrator, kernel, realised, position, state))
+    check_stability(integrator, potential, position)
     if observables is None:
         observables = standard(potential, integrator, position)
     lead = (config.rungs, n) if config.rungs is not None else (n,)

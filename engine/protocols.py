@@ -205,6 +205,7 @@ class Integrator(abc.ABC):
     mobility: Any = None  # μ; None where the dynamics is not overdamped Langevin
     friction: Any = None  # γ, a rate; None where the dynamics is not underdamped Langevin
     mass: Any = None  # a scalar, or a diagonal shaped like the position
+    least_coordinates: int = 1  # of a particle: some dynamics need more than one
     increments: bool = False  # whether the normals of a step are increments of its Brownian path, over √h
 
     @abc.abstractmethod

@@ -75,6 +75,7 @@ def check_matrix(name: str, value: Any) -> None:
 def pytree(cls: Class) -> Class:
     """Class decorator: a frozen, keyword-only dataclass registered as a pytree; compared by identity."""
     own = cls.__dict__.get("__post_init__")
+    inherited = getattr(cls, "__post_init__", None)  # with the checks of the class that it was written for
 
     def __post_init__(self: Any) -> None:
         for field in dataclasses.fields(self):
@@ -92,7 +93,8 @@ def pytree(cls: Class) -> Class:
         if own is not None:
             own(self)
 
-    setattr(cls, "__post_init__", __post_init__)  # noqa: B010  (the dataclass decorator must find it)
+    if own is not None or inherited is None:
+        setattr(cls, "__post_init__", __post_init__)  # noqa: B010  (the dataclass decorator must find it)
     cls = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
     _register(cls)
     return cls

@@ -87,6 +87,8 @@ def stationary_averages(
     spec, first = integrator.noise, integrator.init_noise
     if spec.normals not in HERMITE or spec[1:] != (0, 0, 0) or first.normals > 2 or first[1:] != (0, 0, 0):
         raise NoTransfer(f"{type(integrator).__name__} needs {spec} a step; a transfer matrix takes one or two normals")
+    if integrator.least_coordinates > 1:
+        raise NoTransfer(f"{type(integrator).__name__} has no dynamics in one coordinate")
     with jax.enable_x64(True):
         integrator, potential = upcast(integrator), upcast(potential)
         temperature = float(integrator.temperature)

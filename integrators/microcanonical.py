@@ -35,7 +35,7 @@ class MCLMC(Integrator):
     Samples exp(-U/T) as h → 0, with directions uniform. The bias is of second order and is not corrected; it shows in the
     state's `energy_error`, ΔE = ΔU + (d - 1)T Σ ln(cosh δ + e·u sinh δ) of the step, exactly -T ln of its Metropolis ratio:
     aim at a variance of ΔE below 5e-4 dT². Cost: 1 gradient. Weak order 1, stationary order 2. u is no momentum: kinetic
-    temperatures have no meaning here. Raises ValueError in `init` where d < 2.
+    temperatures have no meaning here. A particle of one coordinate is refused: it has no direction to turn.
     Robnik, De Luca, Silverstein and Seljak, JMLR 24 (2023), 311, sections 2 and 3.
     """
 
@@ -44,14 +44,11 @@ class MCLMC(Integrator):
     temperature: Any = number("positive", default=1.0)
     weak_order = 1
     stationary_order = 2
+    least_coordinates = 2
     noise = NoiseSpec(normals=1)
     init_noise = NoiseSpec(normals=1)
 
     def init(self, potential: Potential, position: Any, noise: Noise) -> Isokinetic:
-        if size_of(position) < 2:
-            raise ValueError(
-                "MCLMC turns a direction, so a particle needs at least 2 coordinates; got 1: use BAOAB there"
-            )
         energy, gradient = potential.value_and_gradient(position)
         return Isokinetic(position, _unit(noise.normals[0]), gradient, energy, jnp.zeros_like(energy))
 

@@ -70,36 +70,38 @@ class NoseHooverChain(Massive):
         return state._replace(gradient=potential.gradient(state.position))
 
     def step(self, potential: Potential, state: Chained, noise: Noise) -> Chained:
-        h, state = self.step_size, self._half(state)
+        h, state = self.step_size, _half(self, state)
         p = optax.tree.add_scale(state.momentum, -h / 2, state.gradient)
         x = optax.tree.add_scale(state.position, h, self.velocity(p))
         g = potential.gradient(x)
         p = optax.tree.add_scale(p, -h / 2, g)
-        return self._half(state._replace(position=x, momentum=p, gradient=g))
+        return _half(self, state._replace(position=x, momentum=p, gradient=g))
 
     def conserved(self, potential: Potential, state: Chained) -> jax.Array:
         """U + p·M⁻¹p/2 + Σ Q_j ζ_j²/2 + heat: constant along the exact dynamics, so its drift is the step's error."""
-        chain = jnp.sum(jnp.stack(self._inertias(state.momentum)) * state.chain**2) / 2
+        chain = jnp.sum(jnp.stack(_inertias(self, state.momentum)) * state.chain**2) / 2
         return potential(state.position) + self.kinetic_energy(state) + chain + state.heat
 
-    def _inertias(self, p: Any) -> list:
-        return [size_of(p) * self.inertia] + [self.inertia] * (self.length - 1)
 
-    def _half(self, state: Chained) -> Chained:
-        """The state after h/2 of the chain alone: momenta shrink or grow, positions rest."""
-        n, q, zeta, heat = size_of(state.momentum), self._inertias(state.momentum), list(state.chain), state.heat
-        twice_kinetic, travelled = 2 * self.kinetic_energy(state), 0.0
-        for part in SUZUKI_YOSHIDA[self.substeps]:
-            h = part * self.step_size / 2
-            for j in reversed(range(self.length)):
-                zeta[j] = _drive(zeta, j, h / 2, q, twice_kinetic - n * self.temperature, self.temperature)
-            twice_kinetic = twice_kinetic * jnp.exp(-2 * h * zeta[0])
-            travelled = travelled + h * zeta[0]
-            heat = heat + h * self.temperature * (n * zeta[0] + sum(zeta[1:], start=0.0))
-            for j in range(self.length):
-                zeta[j] = _drive(zeta, j, h / 2, q, twice_kinetic - n * self.temperature, self.temperature)
-        p = optax.tree.add_scale(state.momentum, jnp.expm1(-travelled), state.momentum)
-        return state._replace(momentum=p, chain=jnp.stack(zeta), heat=heat)
+def _inertias(bath: NoseHooverChain, p: Any) -> list:
+    return [size_of(p) * bath.inertia] + [bath.inertia] * (bath.length - 1)
+
+
+def _half(bath: NoseHooverChain, state: Chained) -> Chained:
+    """The state after h/2 of the chain alone: momenta shrink or grow, positions rest."""
+    n, q, temperature = size_of(state.momentum), _inertias(bath, state.momentum), bath.temperature
+    zeta, heat, twice_kinetic, travelled = list(state.chain), state.heat, 2 * bath.kinetic_energy(state), 0.0
+    for part in SUZUKI_YOSHIDA[bath.substeps]:
+        h = part * bath.step_size / 2
+        for j in reversed(range(bath.length)):
+            zeta[j] = _drive(zeta, j, h / 2, q, twice_kinetic - n * temperature, temperature)
+        twice_kinetic = twice_kinetic * jnp.exp(-2 * h * zeta[0])
+        travelled = travelled + h * zeta[0]
+        heat = heat + h * temperature * (n * zeta[0] + sum(zeta[1:], start=0.0))
+        for j in range(bath.length):
+            zeta[j] = _drive(zeta, j, h / 2, q, twice_kinetic - n * temperature, temperature)
+    p = optax.tree.add_scale(state.momentum, jnp.expm1(-travelled), state.momentum)
+    return state._replace(momentum=p, chain=jnp.stack(zeta), heat=heat)
 
 
 def _drive(zeta: list, j: int, h: Any, q: list, excess: Any, temperature: Any) -> Any:

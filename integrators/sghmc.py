@@ -40,15 +40,15 @@ class SGHMC(Underdamped):
 
     def __post_init__(self) -> None:
         if all(isinstance(leaf, int | float) for leaf in jax.tree.leaves(self)):
-            self._check(0.0)
+            _check(self, 0.0)
 
     def init(self, potential: Potential, position: Any, noise: Noise) -> Phase:
         if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(self)):
-            self._check(position)
+            _check(self, position)
         return self._bath().init(potential, position, noise)
 
     def step(self, potential: Potential, state: Phase, noise: Noise) -> Phase:
-        rest = jax.tree.map(lambda brought: 1 - brought, self._brought(state.position))
+        rest = jax.tree.map(lambda brought: 1 - brought, self.brought(state.position))
         return self._bath().step(potential, state, Noise((root_times(rest, noise.normals[0]),)))
 
     def _bath(self) -> SymplecticEuler:
@@ -56,7 +56,7 @@ class SGHMC(Underdamped):
             step_size=self.step_size, friction=self.friction, temperature=self.temperature, mass=self.mass
         )
 
-    def _brought(self, position: Any) -> Any:
+    def brought(self, position: Any) -> Any:
         """What part of the bath's noise comes with the gradient: h²V/2γmTh, and 0 where V is, with a bath or without."""
         h, bath = self.step_size, 2 * self.friction * self.temperature
         return jax.tree.map(
@@ -65,14 +65,16 @@ class SGHMC(Underdamped):
             like(self.gradient_variance, position),
         )
 
-    def _check(self, position: Any) -> None:
-        numbers = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), self)
-        with np.errstate(divide="ignore"):
-            most = max(float(np.max(brought)) for brought in jax.tree.leaves(numbers._brought(position)))
-        if most > 1:
-            raise ValueError(
-                "gradient_variance must not exceed 2·friction·mass·temperature/step_size, or the noise to be added would "
-                f"have a negative variance; got {most:.6g} times that: take a smaller step_size, more friction or a larger "
-                f"batch (step_size {self.step_size}, friction {self.friction}, temperature {self.temperature}, "
-                f"mass {self.mass}, gradient_variance {self.gradient_variance})"
-            )
+
+def _check(bath: SGHMC, position: Any) -> None:
+    """Refuse a noise whose variance would be negative somewhere."""
+    numbers = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), bath)
+    with np.errstate(divide="ignore"):
+        most = max(float(np.max(brought)) for brought in jax.tree.leaves(numbers.brought(position)))
+    if most > 1:
+        raise ValueError(
+            "gradient_variance must not exceed 2·friction·mass·temperature/step_size, or the noise to be added would have a "
+            f"negative variance; got {most:.6g} times that: take a smaller step_size, more friction or a larger batch "
+            f"(step_size {bath.step_size}, friction {bath.friction}, temperature {bath.temperature}, mass {bath.mass}, "
+            f"gradient_variance {bath.gradient_variance})"
+        )

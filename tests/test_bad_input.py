@@ -56,6 +56,14 @@ class Forgetful(engine.Integrator):
         return state.position
 
 
+@engine.pytree
+class Halved(Forgetful):
+    """A step that returns the position in half precision."""
+
+    def step(self, potential: Any, state: Any, noise: Any) -> Any:
+        return NamedState(state.position.astype(jnp.float16))
+
+
 class NamedState(NamedTuple):
     position: Any
 
@@ -198,6 +206,13 @@ INTEGRATORS = [
     bad(lambda: simulate(integrator=BAOA), TypeError, "instance", "got function", id="factory"),
     bad(lambda: simulate(integrator=optax.adam(1e-3)), TypeError, "Integrator", "got Gradient", id="optimiser"),
     bad(lambda: simulate(integrator=Forgetful()), TypeError, r"Forgetful\.step", "same tree", id="another tree"),
+    bad(
+        lambda: simulate(integrator=Halved()),
+        TypeError,
+        r"Halved\.step",
+        r"float32\[2\].*float16\[2\]",
+        id="another dtype",
+    ),
 ]
 
 OTHERS = [*MARKS, *POSITIONS, *ENERGIES, *KEYS, *WORDS, *OBSERVABLES, *STEPS, *POSTERIORS, *INTEGRATORS]

@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from heatbath import engine, integrators, potentials
-from heatbath.engine import Noise
+from heatbath.engine import Noise, pytree
 from heatbath.engine.protocols import as_potential
 from heatbath.engine.pytree import upcast
 from heatbath.integrators import MCLMC, Isokinetic, microcanonical
@@ -144,10 +144,25 @@ def test_a_bath_of_another_temperature_is_no_bias_of_the_step():
 
 
 def test_one_coordinate_is_refused():
-    with pytest.raises(ValueError, match="a particle needs at least 2 coordinates; got 1"):
+    with pytest.raises(ValueError, match="MCLMC needs at least 2 coordinates a particle; got 1"):
         engine.simulate(potentials.Harmonic(), MCLMC(step_size=0.1, persistence_length=1.0), jnp.zeros((5, 1)), steps=1)
     state = engine.simulate(
         potentials.Harmonic(), MCLMC(step_size=0.1, persistence_length=1.0), jnp.zeros((5, 1, 2)), steps=1
     ).state
     assert state.position.shape == (5, 1, 2)
     assert not integrators.MCLMC.has_momentum
+
+
+@pytest.mark.parametrize("step_size", [0.2, 20.0])
+def test_its_certificate_sees_a_wrong_number_of_dimensions(step_size):
+    """Of three coordinates: with d in place of d - 1 in the force it samples at 2T/3."""
+
+    @pytree
+    class Miscounted(MCLMC):
+        def step(self, potential, state, noise):
+            return super().step(1.5 * potential, state, noise)
+
+    numbers = {"step_size": step_size, "persistence_length": 7.5 * step_size}
+    engine.certify(MCLMC(**numbers)).require()
+    wrong = engine.certify(Miscounted(**numbers), methods=("montecarlo",))
+    assert {"population: positions", "population: (x² - 1)²"} <= {*wrong.failures}

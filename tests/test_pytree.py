@@ -165,3 +165,27 @@ def test_a_matrix_is_refused_where_none_is_wanted():
         enter(Tensor(mass=np.eye(3)))
     with pytest.raises(ValueError, match=r"mass must be positive; got -1 among 2 values"):
         enter(Tensor(mass=np.array([1.0, -1.0])))
+
+
+def test_checks_are_inherited():
+    """A subclass without checks of its own keeps those of its base, and adds to them where it has some."""
+
+    @pytree
+    class Even:
+        count: int = static(default=2)
+        width: Any = number("positive", default=1.0)
+
+        def __post_init__(self) -> None:
+            if self.count % 2:
+                raise ValueError("count must be even")
+
+    @pytree
+    class Plain(Even):
+        height: Any = number("positive", default=1.0)
+
+    assert Plain(count=4).count == 4
+    with pytest.raises(ValueError, match="count must be even"):
+        Plain(count=3)
+    for name in ("width", "height"):
+        with pytest.raises(ValueError, match=f"{name} must be positive"):
+            Plain(**{name: -1.0})

@@ -70,7 +70,10 @@ def _coupled(warm: Any, temperature: float, reach: float | None, exact: bool, rn
     mass = mass_of(warm) * factors if warm.has_momentum else np.ones(3)
     scheme = with_numbers(warm, **{name: float(getattr(warm, name) or 1.0) * factors})
     scale = np.sqrt(1 / factors if name == "mass" else factors)
-    stiffest = reach * PARTS[0] if reach is not None else _moderate(warm, exact)
+    stride = _stride(warm, temperature, key)
+    # of a scheme that is not linear a stride of 1.6 widths, half of it to extrapolate a bias: there a Metropolis test
+    # rejects three of ten steps, and rarer rejections would show little of what follows them
+    stiffest = reach * PARTS[0] if reach is not None else temperature * ((1.6 if exact else 0.8) / stride) ** 2
     matrix = TURN @ np.diag(PARTS / PARTS[0] * stiffest) @ TURN.T / np.outer(scale, scale)
     energy, gibbs = probe(matrix, center=CENTER), temperature * np.linalg.inv(matrix)
     start = rng.multivariate_normal(CENTER, gibbs, PARTICLES)
@@ -91,15 +94,11 @@ def _coupled(warm: Any, temperature: float, reach: float | None, exact: bool, rn
     return lines, (_threshold(9) + SEEN) * np.sqrt(2 / PARTICLES)
 
 
-def _moderate(integrator: Any, exact: bool) -> float:
-    """A stiffness for the step of a scheme that is not linear: hω = 1.6 or μhk = 1.28, half of it to extrapolate a bias.
-
-    There a Metropolis test rejects three of ten steps: rarer rejections would show little of what follows them.
-    """
-    h, long = float(integrator.step_size), 1.6 if exact else 0.8
+def _stride(integrator: Any, temperature: float, key: Any) -> float:
+    """How far a coordinate moves in a step without a force: h√(T/m) at the thermal speed, or √(2hμT)."""
     if integrator.has_momentum:
-        return (long / h) ** 2 * mass_of(integrator)
-    return long**2 / 2 / h / float(integrator.mobility or 1.0)
+        return float(integrator.step_size) * np.sqrt(temperature / mass_of(integrator))
+    return float(np.sqrt(np.mean(_end(integrator, probe(np.zeros((3, 3))), np.zeros((1024, 3)), 1, key)[0] ** 2)))
 
 
 def _transient(scheme: Any, energy: Any, gibbs: np.ndarray) -> tuple[int, Law]:
@@ -193,9 +192,7 @@ def _chi_squared_deviate(ratio: float, degrees: int) -> float:
 def _in_a_well(warm: Any, temperature: float, exact: bool, rng: Any, key: Any) -> dict[str, Line]:
     """Three coordinates, each in a double well: a landscape that no law of normals fits."""
     shape, h = "(x² - 1)²", float(warm.step_size)
-    length = 4 * h * np.sqrt(temperature / mass_of(warm)) if warm.has_momentum else np.sqrt(
-        20 * h * temperature * float(warm.mobility or 1.0)
-    )  # fmt: skip
+    length = 4 * _stride(warm, temperature, key)
     grid = np.linspace(-4, 4, 20_001)
     density = np.exp(-np.asarray(SHAPES[shape](grid), float))
     below = np.cumsum(density) / density.sum()

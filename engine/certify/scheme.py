@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..linear import LinearMap, Quadratic, linear_map
+from ..linear import LinearMap, NotLinear, Quadratic, linear_map
 from ..marks import is_mark, with_number
 from ..protocols import Integrator, Noise
 from ..pytree import named_leaves
@@ -32,6 +32,8 @@ def probe(matrix: Any, *, center: Any = 0.0, force: Any = 0.0) -> Quadratic:
 
 def on_mode(integrator: Integrator, stiffness: float) -> LinearMap:
     """A step on kx²/2."""
+    if integrator.least_coordinates > 1:
+        raise NotLinear(f"{type(integrator).__name__} has no dynamics in one coordinate")
     return linear_map(integrator, probe([[stiffness]]), jnp.zeros(1))
 
 

@@ -47,7 +47,7 @@ def silent(spec: NoiseSpec, zero: Any) -> Noise:
 
 def count_gradients(integrator: Integrator) -> Line:
     """Gradients a step in fact, loops run one turn at a time, against the declared number."""
-    counting, zero = Counting(asked=[]), jnp.zeros(1)
+    counting, zero = Counting(asked=[]), jnp.ones(integrator.least_coordinates)
     step = lambda state: integrator.step(counting, state, silent(integrator.noise, zero))  # noqa: E731
     state = integrator.init(counting, zero, silent(integrator.init_noise, zero))
     check_step(integrator, state, jax.eval_shape(step, state))
