@@ -31,6 +31,8 @@ def run(name: str, size: str) -> None:
     if target.start is not None:
         target = dataclasses.replace(target, start=target.start[: sizes["particles"]])
     schemes, _ = problems.shipped(problem)
+    if not target.potential.quadratic:
+        del schemes["ExactOrnsteinUhlenbeck"]  # exact there, and nothing elsewhere
     if problem.peers:
         schemes |= problems.peers(problem)
     found = engine.benchmark(schemes, {problem.title: target}, **sizes, key=1)

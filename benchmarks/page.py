@@ -59,6 +59,8 @@ def headline(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ("≥ 10,000 particles, against the best plain scan", "4.5 ×, 6 × median", "10 ×", worst_and_median(large, SCANS)),
         ("the same, against the fastest peer", "4.5 ×", "10 ×", worst_and_median(found["peers"], PEERS)),
         ("the same, against the C kernel", "0.35, 0.5 median", "0.75", worst_and_median(large, ("C",))),
+        ("HMC, generalised HMC and the 22-d funnel, against the best plain scan", "3 ×", "",
+         worst_and_median(found["metropolised"], SCANS)),
         ("100 to 1,000 particles, against the best plain scan", "3 ×", "8 ×", worst_and_median(some, SCANS)),
         ("one particle, against the plain scan", "2 ×", "5 ×", worst_and_median(one, SCANS)),
         ("64 networks, against the same without noise", "1.25 × its time", "1.05 ×",
@@ -180,6 +182,13 @@ Millions of coordinate-steps a second.
 BlackJAX `sgld` and `sghmc` under `vmap`, jax-md `brownian` and `nvt_langevin`, diffrax Euler and ShARK with
 `UnsafeBrownianPath`, OpenMM `BrownianIntegrator` and `LangevinMiddleIntegrator` on both CPU platforms, each with the
 cores that it takes by itself. They do more, or other, things than heatbath in a step; the shapes are ours.
+
+## Metropolised, and the funnel
+
+HMC with ten gradients a step, generalised HMC with one, in the double well; and Neal's funnel in 22 dimensions, against
+scans that keep gradient and energy of where a particle stands.
+
+{rates_table(found["metropolised"], ["heatbath", "scan", "scan, all devices"])}
 
 ## Float64
 

@@ -29,6 +29,11 @@ SCHEMES = ("overdamped", "BAOAB")
 SIZES = {"full": (1, 100, 1_000, 16_384, 262_144, 1_000_000), "quick": (1, 1_000, 16_384)}
 DIMENSIONS = {"full": (1, 2, 3, 10, 100), "quick": (2, 10)}
 MOST_COORDINATES = 30_000_000
+# scheme, energy, particles, coordinates
+TESTED = [
+    (scheme, "double well", n, d) for n, d in ((16_384, 2), (16_384, 10), (262_144, 2)) for scheme in ("HMC", "GHMC")
+]
+TESTED += [(scheme, "funnel", 16_384, 22) for scheme in ("HMC", "GHMC", "BAOAB")]
 PEER_SHAPES = ((16_384, 2), (16_384, 3), (4_096, 10))
 # million coordinate-steps a second, roughly: only to choose how many steps a call takes
 GUESS = {"heatbath": 800, "C": 1200}
@@ -170,6 +175,22 @@ def peers(field: Field, seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
+def metropolised(field: Field, seconds: float) -> list[dict[str, Any]]:
+    """HMC, generalised HMC, and the funnel, against plain scans on one and on all devices."""
+    rows = []
+    for scheme, work, n, d in TESTED:
+        # a step of HMC has ten gradients
+        steps = max(2, steps_for("scan", n, d, seconds) // (10 if scheme == "HMC" else 2))
+        options = {"scheme": scheme, "work": work, "n": n, "d": d, "steps": steps}
+        entrants = {"heatbath": (TUNED, "metropolised"), "scan": (ONE, "metropolised scan")}
+        entrants["scan, all devices"] = (ALL, "metropolised scan")
+        times = field.race({name: (kind, maker, options) for name, (kind, maker) in entrants.items()})
+        rates = {name: n * d / t / 1e6 if isinstance(t, float) else t for name, t in times.items()}
+        rows.append({"scheme": f"{scheme}, {work}", "n": n, "d": d, "million coordinate-steps/s": rates})
+        print(rows[-1], flush=True)
+    return rows
+
+
 def float64(field: Field, seconds: float) -> list[dict[str, Any]]:
     entrants = {"heatbath": ((*TUNED, "float64"), "heatbath"), "scan": ((*ALL, "float64"), "scan")}
     return [race(field, scheme, 16_384, d, seconds, entrants) for scheme in SCHEMES for d in (2, 10)]
@@ -280,7 +301,9 @@ def processor() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a corner of the grid, fewer seconds")
-    parser.add_argument("--only", nargs="*", help="some of: grid peers float64 networks observing starting memory")
+    parser.add_argument(
+        "--only", nargs="*", help="some of: grid peers metropolised float64 networks observing starting memory"
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted run: only the rest of the grid"
     )
@@ -294,6 +317,7 @@ def main() -> None:
         "observing": lambda: observing(field, seconds),
         "networks": lambda: networks(field, seconds),
         "peers": lambda: peers(field, seconds),
+        "metropolised": lambda: metropolised(field, seconds),
         "float64": lambda: float64(field, seconds),
     }
     again = (options.only or options.resume) and RESULTS.exists()

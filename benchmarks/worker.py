@@ -26,11 +26,12 @@ def main() -> None:
         jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_enable_x64", width == "float64")
     import contestants
+    import metropolised
     import peers
 
     if flags == "silent":
         contestants.silence()
-    makers: dict[str, Any] = {**contestants.BY_NAME, **peers.BY_NAME}
+    makers: dict[str, Any] = {**contestants.BY_NAME, **metropolised.BY_NAME, **peers.BY_NAME}
     call: Any = None
     for line in sys.stdin:
         asked = json.loads(line)

@@ -117,7 +117,7 @@ def _rows(name: str, integrator: Integrator, p: Problem, gradients: int, key: An
             p.name, name, observable, float(np.asarray(integrator.step_size)), exact.mean, value - exact.mean,
             np.hypot(error, exact.error), predicted, "" if law is None else law.method, spread, samples,
             integrator.gradients, window, reach[2], distance.value, distance.error, *reach[:2],
-            -1 if integrator.stationary_order is None else integrator.stationary_order,
+            np.nan if integrator.stationary_order is None else integrator.stationary_order,
         ))  # fmt: skip
     return rows
 

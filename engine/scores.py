@@ -28,7 +28,7 @@ FIELDS = np.dtype([
     ("seconds", float),  # of a step of one particle
     ("divergence", float), ("divergence_error", float),  # KL of the last snapshot's histograms to the Gibbs state
     ("largest_step", float), ("reach", "U12"),  # "exact" or "searched"
-    ("declared_order", int),  # of the stationary bias; -1 where none is declared
+    ("declared_order", float),  # of the stationary bias; NaN where none is declared
 ])  # fmt: skip
 
 RANKS = np.dtype([
