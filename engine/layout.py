@@ -22,7 +22,7 @@ import numpy as np
 from .pytree import size_of
 
 LANES = 32  # particles along the vector axis come in multiples of this
-LONG = 16  # particles of so many coordinates lie along vectors themselves
+LONG = 32  # particles of so many coordinates lie along vectors themselves
 FEW, SHORT = 8, 1024  # below so many particles, or coordinates in all, noise is drawn along time
 HEAVY = 1024  # an energy that computes arrays of more elements is no loop over coordinates
 GROUPS = 64  # observables are sums in this many groups of particles, one a particle when there are fewer

@@ -159,6 +159,17 @@ def times(coefficient: Any, tree: Any) -> Any:
     return _act(coefficient, tree, lambda c, x: c * x, lambda m, x: jnp.matmul(m, x, precision="highest"))
 
 
+def outer(array: Any, scalar: Any) -> jax.Array:
+    """An array of one particle times a number of that particle.
+
+    As `array * scalar`, but under `vmap` the axis of particles stays where it is: a product of two ranks, like a
+    `jnp.where` on a truth of the particle, moves it to the front, and all that follows is transposed.
+    """
+    array, scalar = jnp.asarray(array), jnp.asarray(scalar)
+    dtype = scalar.dtype if jnp.issubdtype(scalar.dtype, jnp.floating) else array.dtype
+    return jax.lax.dot_general(array.astype(dtype), scalar.astype(dtype), (((), ()), ((), ())), precision="highest")
+
+
 def like(coefficient: Any, tree: Any) -> Any:
     """A scalar or diagonal coefficient with the tree's structure; a scalar stays one in every leaf."""
     if jax.tree.structure(coefficient) == jax.tree.structure(tree):
@@ -220,8 +231,8 @@ def size_of(tree: Any) -> int:
 
 
 def upcast(tree: Any) -> Any:
-    """Every floating leaf in float64; call under `jax.enable_x64(True)`."""
-    floats = lambda leaf: jnp.issubdtype(jnp.result_type(leaf), jnp.floating)  # noqa: E731
+    """Every floating leaf, and every plain integer, in float64; call under `jax.enable_x64(True)`."""
+    floats = lambda leaf: type(leaf) is int or jnp.issubdtype(jnp.result_type(leaf), jnp.floating)  # noqa: E731
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64) if floats(leaf) else leaf, tree)
 
 

@@ -1,6 +1,7 @@
 """Metropolis tests round reversible words: kernels that sample the Gibbs state exactly, whatever the step."""
 
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -10,11 +11,11 @@ import optax
 from jax import lax
 
 from ..engine.protocols import Integrator, Noise, NoiseSpec, Potential
-from ..engine.pytree import pytree, static
+from ..engine.pytree import outer, pytree, static
 from .splitting import Splitting
 from .underdamped import Phase
 
-UNROLLED = 5  # applications of the word to a turn of the loop
+UNROLLED = 10  # applications of the word to a turn of the loop
 
 
 class Judged(NamedTuple):
@@ -136,8 +137,9 @@ class Metropolis(Integrator):
         error = (energy - state.energy) + self.word.kinetic_change(p, new.momentum)
         error = jnp.where(jnp.isfinite(error), error, jnp.finfo(error.dtype).max)
         accepted = noise.uniforms[0] < self._probability(error)
+        taken = lambda a: outer(jnp.ones_like(a), accepted) > 0  # noqa: E731
         x, p, g, energy = jax.tree.map(
-            lambda a, b: jnp.where(accepted, a, b), (*new, energy), (*self._rejected(old), state.energy)
+            lambda a, b: jnp.where(taken(a), a, b), (*new, energy), (*self._rejected(old), state.energy)
         )
         for _ in range(after):
             p = self.word.thermalise(p, part, next(xi))
@@ -152,7 +154,9 @@ class Metropolis(Integrator):
             taken = h if low == high else jnp.where(i < length, h, 0)
             return dataclasses.replace(word, step_size=taken).step(potential, state, Noise())
 
-        return lax.fori_loop(0, high, move, start, unroll=min(high, UNROLLED))
+        if high <= UNROLLED:
+            return functools.reduce(lambda state, i: move(i, state), range(high), start)
+        return lax.fori_loop(0, high, move, start, unroll=UNROLLED)
 
     def _rejected(self, old: Phase) -> Phase:
         """Momenta are turned round: kept as they are, the chain would not leave the Gibbs state invariant."""

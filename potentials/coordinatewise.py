@@ -57,6 +57,14 @@ class Coordinatewise(Solvable):
     def __call__(self, position: Any) -> jax.Array:
         return jnp.sum(self.one(ravel(position)))
 
+    def value_and_gradient(self, position: Any) -> tuple[jax.Array, Any]:
+        # coordinate by coordinate: what the derivative of a sum broadcasts would move the particles to the first axis
+        if any(map(np.ndim, jax.tree.leaves(self))):  # a number of each coordinate
+            return super().value_and_gradient(position)
+        x, as_tree = ravel_pytree(position)
+        values, slopes = jax.vmap(jax.value_and_grad(self.one))(x)
+        return jnp.sum(values), as_tree(slopes)
+
     def check_temperature(self, temperature: float, like: Any) -> None:
         self.check_fields()
         with jax.enable_x64(True):

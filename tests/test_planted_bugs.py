@@ -13,8 +13,6 @@ from heatbath import engine, integrators
 from heatbath.engine import Integrator, Noise, NoiseSpec, number, pytree, static
 from heatbath.integrators import Phase, Position, Smoothed
 
-pytestmark = pytest.mark.slow  # minutes, most of them to compile
-
 
 @pytree
 class Underdamped(Integrator):

@@ -47,6 +47,7 @@ def silent(spec: NoiseSpec, zero: Any) -> Noise:
 
 def count_gradients(integrator: Integrator) -> Line:
     """Gradients a step in fact, loops run one turn at a time, against the declared number."""
+    integrator = jax.tree.map(jnp.asarray, integrator)  # numbers as a run passes them
     counting, zero = Counting(asked=[]), jnp.ones(integrator.least_coordinates)
     step = lambda state: integrator.step(counting, state, silent(integrator.noise, zero))  # noqa: E731
     state = integrator.init(counting, zero, silent(integrator.init_noise, zero))
