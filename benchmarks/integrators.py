@@ -59,10 +59,28 @@ def check_temperatures() -> None:
     (RESULTS / "temperatures.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
+def certify_peers() -> None:
+    """What `engine.certify` says of the peers: which lines fail, and what they measured."""
+    import adapters
+
+    from heatbath import engine
+
+    rows = []
+    for kernel in (*adapters.BLACKJAX, *adapters.JAX_MD):
+        verdict = engine.certify(kernel(step_size=0.1))
+        failures = "; ".join(f"{name}: {verdict[name].measured:.4g}" for name in verdict.failures)
+        rows.append([kernel.__name__, "passed" if verdict.passed else "**not passed**", failures])
+        print(rows[-1], flush=True)
+    (RESULTS / "certificates.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+
+ALONE = {"temperatures": check_temperatures, "certificates": certify_peers}  # beside the energies
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a rough answer, no page")
-    parser.add_argument("--only", nargs="*", help="some of the energies, by name; or temperatures")
+    parser.add_argument("--only", nargs="*", help="some of the energies, by name; or temperatures, certificates")
     parser.add_argument("--fresh", action="store_true", help="do again what is done")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # in a process of its own
     options = parser.parse_args()
@@ -70,9 +88,9 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     pathlib.Path("out").mkdir(exist_ok=True)
     if options.one:
-        check_temperatures() if options.one == "temperatures" else run(options.one, size)
+        ALONE[options.one]() if options.one in ALONE else run(options.one, size)
         return
-    names = options.only or ["logistic", "phi4", "harmonic", "temperatures", "stiff", "double_well", "mueller_brown",
+    names = options.only or ["logistic", "phi4", "harmonic", *ALONE, "stiff", "double_well", "mueller_brown",
                              "funnel", "ring"]  # fmt: skip
     if not options.fresh and not options.quick:
         names = [name for name in names if not (RESULTS / f"{name}.json").exists()]

@@ -22,13 +22,16 @@ def picture(benchmark: Benchmark, path: Any, potentials: list[str], observable: 
     chosen = [name for name in benchmark.integrators if only is None or name in only]
     if not chosen:
         raise ValueError(f"only names none of {', '.join(benchmark.integrators)}; got {only!r}")
+    from matplotlib import colormaps
+
+    colors = colormaps["tab20"]
     height = max(3.6, 0.19 * len(chosen) + 0.8)
-    figure = Figure(figsize=(15, height * len(potentials)), layout="constrained")
+    figure = Figure(figsize=(17, height * len(potentials)), layout="constrained")
     panels = np.atleast_2d(figure.subplots(len(potentials), 4, squeeze=False))
     for row, potential in zip(panels, potentials, strict=True):
         for i, name in enumerate(chosen):
             style = {
-                "color": f"C{i % 10}",
+                "color": colors(i % 20),
                 "marker": MARKS[(i // 10 + i) % len(MARKS)],
                 "markersize": 4,
                 "linewidth": 1,
@@ -67,5 +70,7 @@ def _label(panels: Any, potential: str, observable: str) -> None:
         panel.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
         panel.set_title(f"{potential}: {title}", fontsize=9)
         panel.grid(alpha=0.2)
-    panels[0].set_ylim(bottom=1e-6)
-    panels[0].legend(fontsize=6, loc="lower right")
+    low, high = panels[0].get_ylim()
+    panels[0].set_ylim(max(low, min(1e-6, high / 10)), high)  # what is exact is at 0
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[3].legend(handles, labels, fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.02), borderaxespad=0.0)
