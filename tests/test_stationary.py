@@ -21,7 +21,13 @@ TARGET = potentials.Harmonic(stiffness=jnp.array([[1.5, 0.4], [0.4, 0.6]]), cent
 WELL = potentials.DoubleWell(barrier=1.0, tilt=0.4)
 
 
-@pytest.mark.parametrize("case", BATHS, ids=lambda case: case.name)
+# certificates hold the linear laws of all baths every day; the runs of the rest are long
+DAILY = ("EulerMaruyama", "LeimkuhlerMatthews", "BAOAB", "OBABO", "QUICSORT", "Descent")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=c.name, marks=[pytest.mark.slow] * (c.name not in DAILY)) for c in BATHS]
+)
 def test_quadratic_law_of_every_bath(case):
     """d > 1, coupled, off centre, T ≠ 1."""
     bath = case.make(step_size=0.5, temperature=0.6)
