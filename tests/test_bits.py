@@ -137,7 +137,9 @@ def test_a_handful_that_fills_no_vector_register(scheme):
 
 
 @pytest.mark.parametrize("scheme", ["EulerMaruyama", "BAOAB", "OBABO"])
-@pytest.mark.parametrize("d", [1, 10, 16, 100])
+@pytest.mark.parametrize(
+    "d", [1, pytest.param(10, marks=pytest.mark.slow), 31, 32, pytest.param(100, marks=pytest.mark.slow)]
+)
 def test_alone_as_among_many_in_every_layout(d, scheme):
     """Noise along time or across, particles along vectors or their coordinates: one, two and nine against 200."""
     among = words(simulate(scheme, "DoubleWell", start(200, d), steps=41))

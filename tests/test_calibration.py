@@ -56,6 +56,7 @@ def test_double_well_by_transfer_matrix():
     assert abs(line.step_bias) > 5 * line.error  # else this would prove nothing
 
 
+@pytest.mark.slow
 def test_ladder():
     temperatures = [0.4, 1.6]
     bath = integrators.BAOAB(step_size=0.8, friction=1.5, temperature=engine.sweep(np.tile(temperatures, ENSEMBLES)))

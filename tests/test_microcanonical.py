@@ -153,6 +153,7 @@ def test_one_coordinate_is_refused():
     assert not integrators.MCLMC.has_momentum
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_size", [0.2, 20.0])
 def test_its_certificate_sees_a_wrong_number_of_dimensions(step_size):
     """Of three coordinates: with d in place of d - 1 in the force it samples at 2T/3."""

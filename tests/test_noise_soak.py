@@ -108,6 +108,7 @@ def test_the_tables_of_anderson_and_darling():
         assert anderson_darling(statistic) == pytest.approx(p, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_scale_off_by_two_thousandths_is_seen_in_a_hundredth():
     """10⁷ right normals pass, and the same 0.2 % too wide fail."""
     assert min(p_values(10**7).values()) > P_VALUE

@@ -83,6 +83,7 @@ def test_jax_md_samples_as_ours_do():
 
 
 @needs["jax_md"]
+@pytest.mark.slow
 def test_peers_are_benchmarked_beside_ours():
     """jax-md's `brownian` is Euler and Maruyama's scheme: the same bias and efficiency, with noise of its own."""
     made = engine.benchmark(

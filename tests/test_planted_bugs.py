@@ -271,7 +271,10 @@ BUGS = {  # the bug, its right twin, the lines that must fail, and the methods t
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize(
+    "bug",  # populations take their time to compile: in the long run, but for one
+    [pytest.param(b, marks=[pytest.mark.slow] * (BUGS[b][3] == MONTE_CARLO and b != "no flip")) for b in BUGS],
+)
 def test_a_planted_bug_fails_in_the_right_line(bug):
     wrong, right, lines, methods = BUGS[bug]
     certificate = engine.certify(wrong, methods=methods)
@@ -291,6 +294,7 @@ def test_momentum_at_another_substep():
     assert engine.certify(Shown(scheme="BAOA", step_size=0.2), methods=EXACT).passed
 
 
+@pytest.mark.slow
 def test_no_chance_of_a_lucky_key():
     """Right kernels pass and wrong ones fail whatever the key: a p-value of 1e-6 a line, and a fault that is well seen."""
     for key in range(1, 4):
