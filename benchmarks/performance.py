@@ -181,13 +181,10 @@ def metropolised(field: Field, seconds: float) -> list[dict[str, Any]]:
     for scheme, work, n, d in TESTED:
         # a step of HMC has ten gradients
         steps = max(2, steps_for("scan", n, d, seconds) // (10 if scheme == "HMC" else 2))
-        options = {"scheme": scheme, "work": work, "n": n, "d": d, "steps": steps}
         entrants = {"heatbath": (TUNED, "metropolised"), "scan": (ONE, "metropolised scan")}
         entrants["scan, all devices"] = (ALL, "metropolised scan")
-        times = field.race({name: (kind, maker, options) for name, (kind, maker) in entrants.items()})
-        rates = {name: n * d / t / 1e6 if isinstance(t, float) else t for name, t in times.items()}
-        rows.append({"scheme": f"{scheme}, {work}", "n": n, "d": d, "million coordinate-steps/s": rates})
-        print(rows[-1], flush=True)
+        row = race(field, scheme, n, d, seconds, entrants, work=work, steps=steps)
+        rows.append(row | {"scheme": f"{scheme}, {work}"})
     return rows
 
 

@@ -7,6 +7,7 @@ m_n = Aⁿ m_0 and S_n = Σ + Aⁿ (S_0 - Σ) Aⁿᵀ.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -94,9 +95,14 @@ def stability_limit(integrator: Any, potential: Potential, position: Any) -> flo
         low, high = low / 4, low
         if low < own * 1e-6:
             return 0.0
-    for _ in range(20):
-        middle = np.sqrt(low * high)
-        low, high = (middle, high) if radius(middle) <= 1 + ON_CIRCLE else (low, middle)
+    return boundary(lambda h: radius(h) <= 1 + ON_CIRCLE, low, high, 20)
+
+
+def boundary(holds: Callable[[float], bool], low: float, high: float, halvings: int) -> float:
+    """The largest number seen where something holds that holds at `low` and not at `high`, by halving in the logarithm."""
+    for _ in range(halvings):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return float(low)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .block import run_block
 from .checks import NonFiniteError
 from .equilibrium import Solvable
-from .linear import NotLinear, linear_map
+from .linear import NotLinear, boundary, linear_map
 from .preparation import Plan, prepare
 from .protocols import Integrator
 from .simulate import simulate
@@ -51,10 +51,7 @@ def largest_step(make: Callable[[float], Integrator], problem: Problem, key: Any
             high = low
             if low < SMALLEST:
                 return 0.0, method
-    for _ in range(HALVINGS if method == "searched" else 30):
-        middle = np.sqrt(low * high)
-        low, high = (middle, high) if usable(middle) else (low, middle)
-    return float(low), method
+    return boundary(usable, low, high, HALVINGS if method == "searched" else 30), method
 
 
 def _bears(integrator: Integrator, problem: Problem, key: Any) -> bool:

@@ -36,17 +36,17 @@ class NoseHooverChain(Massive):
         dζ₁ = ((p·M⁻¹p/n - T)/Q - ζ₂ζ₁) dt,    dζ_j = ((Q_(j-1) ζ_(j-1)² - T)/Q - ζ_(j+1)ζ_j) dt,    Q₁ = nQ, else Q
 
     by (chain, h/2) B A B (chain, h/2), velocity Verlet between two halves of the chain.
-    length: of the chain. substeps: 1, 3 or 5, Suzuki-Yoshida parts of each half of the chain. step_size: h, time.
+    length: of the chain. parts: 1, 3 or 5, Suzuki-Yoshida parts of each half of the chain. step_size: h, time.
     temperature: T, energy. mass: m, a scalar, a diagonal or a matrix. inertia: Q, energy·time²; the
     thermostat's time is √(Q/T), best near that of the slowest vibration. n counts the coordinates of the whole particle.
     Samples exp(-H/T - Σ Q_j ζ_j²/2T) if ergodic, which one harmonic oscillator with length 1 is not, with a bias of second
     order. `conserved` is constant up to h². No noise but that of the first momenta. Cost: 1 gradient. Weak order 2.
     Martyna, Klein and Tuckerman, J. Chem. Phys. 97 (1992), 2635; Martyna, Tuckerman, Tobias and Klein, Mol. Phys. 87 (1996),
-    1117, for the splitting. Raises ValueError for a length below 1 or other substeps.
+    1117, for the splitting. Raises ValueError for a length below 1 or other parts.
     """
 
     length: int = static(default=3)
-    substeps: int = static(default=1)
+    parts: int = static(default=1)
     step_size: Any = number("positive")
     temperature: Any = number("non-negative", default=1.0)
     mass: Any = number("positive definite", default=1.0)
@@ -57,8 +57,8 @@ class NoseHooverChain(Massive):
     def __post_init__(self) -> None:
         if not isinstance(self.length, int) or isinstance(self.length, bool) or self.length < 1:
             raise ValueError(f"length must be a whole number of thermostats, at least 1; got {self.length!r}")
-        if self.substeps not in SUZUKI_YOSHIDA:
-            raise ValueError(f"substeps must be one of {(*SUZUKI_YOSHIDA,)}; got {self.substeps!r}")
+        if self.parts not in SUZUKI_YOSHIDA:
+            raise ValueError(f"parts must be one of {(*SUZUKI_YOSHIDA,)}; got {self.parts!r}")
 
     def init(self, potential: Potential, position: Any, noise: Noise) -> Chained:
         momentum = self.thermal(noise)
@@ -91,7 +91,7 @@ def _half(bath: NoseHooverChain, state: Chained) -> Chained:
     """The state after h/2 of the chain alone: momenta shrink or grow, positions rest."""
     n, q, temperature = size_of(state.momentum), _inertias(bath, state.momentum), bath.temperature
     zeta, heat, twice_kinetic, travelled = list(state.chain), state.heat, 2 * bath.kinetic_energy(state), 0.0
-    for part in SUZUKI_YOSHIDA[bath.substeps]:
+    for part in SUZUKI_YOSHIDA[bath.parts]:
         h = part * bath.step_size / 2
         for j in reversed(range(bath.length)):
             zeta[j] = _drive(zeta, j, h / 2, q, twice_kinetic - n * temperature, temperature)

@@ -138,7 +138,9 @@ def test_the_picture_opens(found, tmp_path):
     assert len(figure.axes) == 8
     with Image.open(tmp_path / "all.png") as image:
         assert image.size[0] > 1_000
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    assert len(legends) == 2, "one of each potential"
+    labels = [text.get_text() for text in legends[0].get_texts()]
     assert "EulerMaruyama, order 1.0" in labels or "EulerMaruyama, order 1.1" in labels
     assert len(found.plot(potential="ring", only=["EulerMaruyama"]).axes[0].lines) == 1
     with pytest.raises(ValueError, match="no rows of nowhere"):

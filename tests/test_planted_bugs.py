@@ -36,9 +36,6 @@ class Underdamped(Integrator):
     def kinetic_energy(self, state: Any) -> Any:
         return jnp.sum(state.momentum**2 / self.mass) / 2
 
-    def step(self, potential: Any, state: Any, noise: Noise) -> Any:
-        raise NotImplementedError
-
 
 @pytree
 class HandWritten(Underdamped):

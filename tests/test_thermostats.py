@@ -181,9 +181,9 @@ def test_badodab_holds_the_temperature_of_positions():
     assert deviates(virial(population(integrators.BAOAB(step_size=h, **NUMBERS))), T, tolerance=0.5 * T)
 
 
-def chained(length=3, substeps=1, h=0.2):
+def chained(length=3, parts=1, h=0.2):
     """A chain in three coordinates, in two leaves, on an anharmonic energy; a state of it, everything in float64."""
-    bath = upcast(NoseHooverChain(length=length, substeps=substeps, step_size=h, temperature=T, mass=1.7, inertia=Q))
+    bath = upcast(NoseHooverChain(length=length, parts=parts, step_size=h, temperature=T, mass=1.7, inertia=Q))
     potential = as_potential(lambda x: jnp.sum(x["a"] ** 4) / 4 + jnp.sum(jnp.cosh(x["b"])) + x["a"][0] * x["b"][0] / 3)
     x = {"a": jnp.array([0.7, -0.4]), "b": jnp.array([0.9])}
     state = bath.init(potential, x, Noise(({"a": jnp.array([0.3, -1.2]), "b": jnp.array([0.8])},)))
@@ -193,10 +193,10 @@ def chained(length=3, substeps=1, h=0.2):
 CHAINS = [(1, 1), (3, 1), (2, 3), (2, 5)]
 
 
-@pytest.mark.parametrize("length, substeps", CHAINS)
-def test_a_chain_is_reversible(length, substeps):
+@pytest.mark.parametrize("length, parts", CHAINS)
+def test_a_chain_is_reversible(length, parts):
     with jax.enable_x64(True):
-        bath, potential, state = chained(length, substeps)
+        bath, potential, state = chained(length, parts)
         back = lambda s: s._replace(momentum=jax.tree.map(jnp.negative, s.momentum), chain=-s.chain)  # noqa: E731
         step = jax.jit(lambda s: bath.step(potential, s, Noise()))
         there = step(step(step(state)))
@@ -206,21 +206,21 @@ def test_a_chain_is_reversible(length, substeps):
         assert np.abs(there.position["a"] - state.position["a"]).max() > 0.1
 
 
-@pytest.mark.parametrize("length, substeps", CHAINS)
-def test_a_chain_conserves_its_quantity_to_second_order(length, substeps):
+@pytest.mark.parametrize("length, parts", CHAINS)
+def test_a_chain_conserves_its_quantity_to_second_order(length, parts):
     with jax.enable_x64(True):
         drift = []
         for steps in (40, 80):
-            bath, potential, state = chained(length, substeps, h=4 / steps)
+            bath, potential, state = chained(length, parts, h=4 / steps)
             end = jax.lax.fori_loop(0, steps, lambda _, s: bath.step(potential, s, Noise()), state)  # noqa: B023
             drift.append(abs(float(bath.conserved(potential, end) - bath.conserved(potential, state))))
         assert drift[0] < 0.05 and np.log2(drift[0] / drift[1]) == pytest.approx(2, abs=0.15)
 
 
-def volume(length, substeps):
+def volume(length, parts):
     """ln |det| of a step in (x, p, ζ), and the heat that the chain gave off meanwhile over T."""
     with jax.enable_x64(True):
-        bath, potential, state = chained(length, substeps)
+        bath, potential, state = chained(length, parts)
         flat, unravel = ravel_pytree((state.position, state.momentum, state.chain))
 
         def step(z):
@@ -232,10 +232,10 @@ def volume(length, substeps):
         return float(np.linalg.slogdet(jacobian)[1]), -float(heat) / T
 
 
-@pytest.mark.parametrize("length, substeps", CHAINS)
-def test_a_chain_contracts_volume_by_the_heat_it_takes(length, substeps):
+@pytest.mark.parametrize("length, parts", CHAINS)
+def test_a_chain_contracts_volume_by_the_heat_it_takes(length, parts):
     """ln |det J| = -Δheat/T at any step: with the conserved quantity, exp(-H/T - Σ Q_j ζ_j²/2T) is what is kept."""
-    contraction, heat = volume(length, substeps)
+    contraction, heat = volume(length, parts)
     assert abs(heat) > 0.01
     assert contraction == pytest.approx(heat, abs=1e-12)
 
@@ -262,6 +262,13 @@ def test_lengths_of_a_chain(length):
         NoseHooverChain(step_size=0.1, length=length)
 
 
-def test_substeps_of_a_chain():
-    with pytest.raises(ValueError, match=r"substeps must be one of \(1, 3, 5\); got 2"):
-        NoseHooverChain(step_size=0.1, substeps=2)
+def test_parts_of_a_chain():
+    with pytest.raises(ValueError, match=r"parts must be one of \(1, 3, 5\); got 2"):
+        NoseHooverChain(step_size=0.1, parts=2)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_time_goes_by_the_step_whatever_its_parts(parts):
+    bath = NoseHooverChain(step_size=0.1, parts=parts)
+    run = engine.simulate(potentials.Harmonic(), bath, np.ones((4, 2), np.float32), steps=5, progress=False)
+    assert run.time == pytest.approx(0.5)

@@ -70,10 +70,12 @@ def _coupled(warm: Any, temperature: float, reach: float | None, exact: bool, rn
     mass = mass_of(warm) * factors if warm.has_momentum else np.ones(3)
     scheme = with_numbers(warm, **{name: float(getattr(warm, name) or 1.0) * factors})
     scale = np.sqrt(1 / factors if name == "mass" else factors)
-    stride = _stride(warm, temperature, key)
-    # of a scheme that is not linear a stride of 1.6 widths, half of it to extrapolate a bias: there a Metropolis test
-    # rejects three of ten steps, and rarer rejections would show little of what follows them
-    stiffest = reach * PARTS[0] if reach is not None else temperature * ((1.6 if exact else 0.8) / stride) ** 2
+    if reach is not None:
+        stiffest = reach * PARTS[0]
+    else:
+        # a stride of 1.6 widths, half of it to extrapolate a bias: there a Metropolis test rejects three of ten steps, and
+        # rarer rejections would show little of what follows them
+        stiffest = temperature * ((1.6 if exact else 0.8) / _stride(warm, temperature, key)) ** 2
     matrix = TURN @ np.diag(PARTS / PARTS[0] * stiffest) @ TURN.T / np.outer(scale, scale)
     energy, gibbs = probe(matrix, center=CENTER), temperature * np.linalg.inv(matrix)
     start = rng.multivariate_normal(CENTER, gibbs, PARTICLES)

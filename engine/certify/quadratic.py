@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ..linear import linear_map
+from ..linear import boundary, linear_map
 from ..protocols import Integrator
 from ..verdict import Line
 from .scheme import Free, free, has_number, mass_of, on_mode, probe, with_numbers
@@ -75,10 +75,7 @@ def stability(integrator: Integrator) -> float | None:
         low, high = high, 4 * high
         if high > unit * 1e12:
             return np.inf
-    for _ in range(50):
-        middle = np.sqrt(low * high)
-        low, high = (middle, high) if stable(middle) else (low, middle)
-    return low
+    return boundary(stable, low, high, 50)
 
 
 def _natural(integrator: Integrator, stiffness: float) -> float:
