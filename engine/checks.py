@@ -16,6 +16,8 @@ from .pytree import is_configuration, named_leaves, size_of
 
 DENSE = 100  # coordinates of a particle up to which the stability of a step is looked at, by dense matrices
 
+UNTRACEABLE = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)  # numpy, and branches
+
 
 def check_steps(steps: Any) -> int:
     """A number of steps: a non-negative integer; floats that are integers are taken."""
@@ -117,15 +119,8 @@ def check_energy(potential: Potential, position: Any, draws: tuple[Draw, ...] = 
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(position)]
     try:
         energy = jax.eval_shape(_energy, potential, draws, position)
-    except jax.errors.TracerArrayConversionError as error:
-        raise TypeError(
-            "the potential uses numpy (or float()) on traced values; write it with jax.numpy: " + _first_line(error)
-        ) from error
-    except jax.errors.ConcretizationTypeError as error:
-        raise TypeError(
-            "the potential branches on, or converts, a traced value; write it with jax.numpy, jnp.where and lax.cond: "
-            + _first_line(error)
-        ) from error
+    except UNTRACEABLE as error:
+        raise untraceable("the potential", error) from error
     except (TypeError, ValueError) as error:
         raise type(error)(
             f"the potential could not be evaluated on one particle (shapes {shapes}): {_first_line(error)}. It sees one "
@@ -178,6 +173,14 @@ def check_stability(integrator: Integrator, potential: Potential, position: Any)
             f"{limit:.6g}: the population will leave the finite numbers; take a smaller step_size",
             stacklevel=5,
         )
+
+
+def untraceable(what: str, error: Exception) -> TypeError:
+    """For an error of UNTRACEABLE: what cannot be compiled, and how it is written instead."""
+    found = "uses numpy (or float()) on" if isinstance(error, UNTRACEABLE[0]) else "branches on, or converts,"
+    return TypeError(
+        f"{what} {found} traced values; write it with jax.numpy, jnp.where and lax.cond: {_first_line(error)}"
+    )
 
 
 def _first_line(error: Exception) -> str:

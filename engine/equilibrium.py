@@ -204,6 +204,8 @@ class Equilibrium:
 
         By the landscape's quadrature, so its digits are those of a smooth function.
         """
+        if not callable(function):
+            raise TypeError(f"expectation takes a function of the position; got {function!r}")
         with jax.enable_x64(True):
             points, weights = upcast(self.potential).quadrature(self.temperature, self.like)
             unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), self.like))[1]

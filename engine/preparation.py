@@ -10,7 +10,16 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .block import Batch, Carry, Program, Window, window
-from .checks import check_energy, check_fit, check_integrator, check_positions, check_stability, check_step
+from .checks import (
+    UNTRACEABLE,
+    check_energy,
+    check_fit,
+    check_integrator,
+    check_positions,
+    check_stability,
+    check_step,
+    untraceable,
+)
 from .configuration import SHARED, STEP, Configuration, Recipe, configure, evaluate, evaluate_first
 from .layout import choose
 from .marks import is_mark
@@ -102,10 +111,8 @@ def _abstract_step(integrator: Integrator, kernel: Integrator, potential: Potent
     check_energy(potential, position, draws)
     try:
         return jax.eval_shape(_stepped, kernel, potential, draws, state, noise)
-    except jax.errors.ConcretizationTypeError as error:
-        raise TypeError(
-            f"{type(integrator).__name__}.step branches on, or converts, a traced value; write it with jnp.where"
-        ) from error
+    except UNTRACEABLE as error:
+        raise untraceable(f"{type(integrator).__name__}.step", error) from error
     except IndexError as error:
         raise IndexError(
             f"{type(integrator).__name__}.step takes more noise than it declares, {spec}: raise the count in `noise`"
@@ -209,7 +216,10 @@ def _measure(
             raise TypeError(f"observables take plain numbers: no each, sweep or schedule; got {observable!r}")
         measure = observable.measure.measure if isinstance(observable.measure, Observable) else observable.measure
         observable.check(potential, integrator, state)
-        value = jax.eval_shape(measure, potential, integrator, state)
+        try:
+            value = jax.eval_shape(measure, potential, integrator, state)
+        except UNTRACEABLE as error:
+            raise untraceable(f"the measurement of {type(observable).__name__}", error) from error
         first = ((step + observable.burn_in) // observable.every + 1) * observable.every
         records.append(Record(first=first, every=observable.every, merge=observable.merge, keep=observable.keeps_time))
         settings.append(Setting(lead[-1], independent, len(lead) == 2, _restorer(value), step, step_size))

@@ -174,6 +174,7 @@ BAD = {
     "no scale": (lambda: potentials.Funnel(scale=0.0), ValueError, "scale must be positive; got 0"),
     "hot funnel": (lambda: potentials.Funnel().equilibrium(5.0), ValueError, "too hot at temperature 5"),
     "wide funnel": (lambda: potentials.Funnel(dimension=4).equilibrium(1.0).expectation(jnp.sum), NotKnown, "at most 3"),
+    "expectation of 3": (lambda: potentials.Quartic().equilibrium(1.0).expectation(3), TypeError, "got 3"),
     "no barrier": (lambda: potentials.Ring(barrier=0.0), ValueError, "barrier must be positive; got 0"),
     "barrier in an array": (lambda: potentials.Ring(barrier=jnp.float32(-1)).equilibrium(1.0), ValueError,
                             "must be positive"),

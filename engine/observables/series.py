@@ -44,6 +44,10 @@ class Series(Observable):
         self._check(of_observables=True)
         if isinstance(self.measure, Observable) and not isinstance(self.measure, Mean):
             raise TypeError(f"Series records a measurement or a Mean; got {type(self.measure).__name__}")
+        if isinstance(self.measure, Mean) and (self.measure.every, self.measure.burn_in) != (Mean.every, Mean.burn_in):
+            raise ValueError(
+                "a Mean in a Series is taken when the Series records: give `every` and `burn_in` to the Series"
+            )
 
     @property
     def keeps_particles(self) -> bool:
