@@ -34,6 +34,7 @@ TESTED = [
     (scheme, "double well", n, d) for n, d in ((16_384, 2), (16_384, 10), (262_144, 2)) for scheme in ("HMC", "GHMC")
 ]
 TESTED += [(scheme, "funnel", 16_384, 22) for scheme in ("HMC", "GHMC", "BAOAB")]
+SAME_NOISE = ("overdamped", "BAOAB", "LeimkuhlerMatthews", "OBABO", "GronbechJensen", "SGHMC", "BADODAB")
 PEER_SHAPES = ((16_384, 2), (16_384, 3), (4_096, 10))
 # million coordinate-steps a second, roughly: only to choose how many steps a call takes
 GUESS = {"heatbath": 800, "C": 1200}
@@ -188,6 +189,17 @@ def metropolised(field: Field, seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
+def same_noise(field: Field, seconds: float) -> list[dict[str, Any]]:
+    """What the engine itself costs, over scans of the same scheme by hand that draw the same noise."""
+    rows = []
+    for n, d in ((16_384, 2), (16_384, 10), (262_144, 2)):
+        for scheme in SAME_NOISE:
+            entrants = {"heatbath": (TUNED, "engine")}
+            entrants |= {name: ((*TUNED, "float32"), name) for name in ("by hand, in pairs", "by hand, in blocks")}
+            rows.append(race(field, scheme, n, d, seconds, entrants))
+    return rows
+
+
 def float64(field: Field, seconds: float) -> list[dict[str, Any]]:
     entrants = {"heatbath": ((*TUNED, "float64"), "heatbath"), "scan": ((*ALL, "float64"), "scan")}
     return [race(field, scheme, 16_384, d, seconds, entrants) for scheme in SCHEMES for d in (2, 10)]
@@ -299,7 +311,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a corner of the grid, fewer seconds")
     parser.add_argument(
-        "--only", nargs="*", help="some of: grid peers metropolised float64 networks observing starting memory"
+        "--only",
+        nargs="*",
+        help="some of: grid peers metropolised 'same noise' float64 networks observing starting memory",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted run: only the rest of the grid"
@@ -315,6 +329,7 @@ def main() -> None:
         "networks": lambda: networks(field, seconds),
         "peers": lambda: peers(field, seconds),
         "metropolised": lambda: metropolised(field, seconds),
+        "same noise": lambda: same_noise(field, seconds),
         "float64": lambda: float64(field, seconds),
     }
     again = (options.only or options.resume) and RESULTS.exists()

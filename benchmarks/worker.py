@@ -28,10 +28,11 @@ def main() -> None:
     import contestants
     import metropolised
     import peers
+    import same_noise
 
     if flags == "silent":
         contestants.silence()
-    makers: dict[str, Any] = {**contestants.BY_NAME, **metropolised.BY_NAME, **peers.BY_NAME}
+    makers: dict[str, Any] = {**contestants.BY_NAME, **metropolised.BY_NAME, **peers.BY_NAME, **same_noise.BY_NAME}
     call: Any = None
     for line in sys.stdin:
         asked = json.loads(line)

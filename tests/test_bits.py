@@ -136,7 +136,7 @@ def test_a_handful_that_fills_no_vector_register(scheme):
     same(words(few), whole(scheme, "DoubleWell")[:, :3])
 
 
-@pytest.mark.parametrize("scheme", ["EulerMaruyama", "BAOAB", "OBABO"])
+@pytest.mark.parametrize("scheme", ["EulerMaruyama", "BAOAB", pytest.param("OBABO", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "d", [1, pytest.param(10, marks=pytest.mark.slow), 31, 32, pytest.param(100, marks=pytest.mark.slow)]
 )

@@ -131,7 +131,7 @@ def quarters(coarse, fine):
     return abs(after - before / 4) < Z * np.hypot(fine_error, error / 4) + 0.3 * abs(before) / 4
 
 
-@pytest.mark.parametrize("d", [10, 100])
+@pytest.mark.parametrize("d", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_the_bias_falls_with_the_square_of_the_step(d):
     coarse, fine = bias(d, 0.4), bias(d, 0.2)
     assert abs(coarse[0]) > 2 * Z * coarse[1]

@@ -133,7 +133,9 @@ def check(found, n, rung=None):
 
 
 @pytest.mark.parametrize(
-    "n, shape", [(1, "2-D"), (5, "dict"), (64, "1-D"), (100, "2-D"), (1000, "dict"), (5000, "1-D")]
+    "n, shape",
+    [(1, "2-D"), (5, "dict"), (5000, "1-D")]
+    + [pytest.param(*case, marks=pytest.mark.slow) for case in ((64, "1-D"), (100, "2-D"), (1000, "dict"))],
 )
 def test_against_numpy(n, shape, monkeypatch):
     # many blocks, at last of one step

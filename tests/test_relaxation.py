@@ -204,6 +204,7 @@ def test_relaxation_rate_of_the_mean_position(barrier, step, n, first, last, exa
     assert abs(rate - exact) < 0.02 * exact + 2 * error
 
 
+@pytest.mark.slow
 def test_relaxation_rate_on_a_circle():
     """⟨sin x⟩, released off the minimum of -2 cos x, decays at the gap of the circle: within 2 %, and two errors."""
     n, step, first, last, exact = 2_000_000, 0.005, 0.8, 1.8, 1.6473654
