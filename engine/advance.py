@@ -57,6 +57,7 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
         periods=tuple((words(base // c.period), base % c.period) for c in potential.chance),
         phases=(),
         numbers=(),
+        levels=(),
     )
     scheduled = lambda i: [jnp.asarray(f(base + i), dtype) for _, _, f in config.schedules]  # noqa: E731
     keys = stream_keys(key_words(key))

@@ -32,6 +32,7 @@ class Batch(NamedTuple):
     every: int  # steps between rows
     capacity: int  # rows that a block can take
     particles: bool  # rows are values of particles, not sums
+    grouped: bool  # a row may be the sums of several observations, begun at zero
 
 
 class Program(NamedTuple):
@@ -81,9 +82,12 @@ class Window(NamedTuple):
     periods: tuple  # for each chance: 64-bit counter of the period, and steps since it began
     phases: tuple[Any, ...]  # for each batch: base step modulo `every`
     numbers: tuple[Any, ...]  # for each batch: observations up to the base step, counted from 0 at the record's first
+    levels: tuple[Any, ...]  # for each batch: a row is the sums of 2^level observations
 
 
-def window(program: Program, start: int, count: int, firsts: tuple[int, ...] = ()) -> Window:
+def window(
+    program: Program, start: int, count: int, firsts: tuple[int, ...] = (), levels: tuple[int, ...] = ()
+) -> Window:
     """The window of the steps start … start + count - 1; firsts: the step of each batch's first observation."""
     base = start // program.layout.steps * program.layout.steps
     return Window(
@@ -98,6 +102,7 @@ def window(program: Program, start: int, count: int, firsts: tuple[int, ...] = (
             np.int32((base // batch.every) - first // batch.every)
             for batch, first in zip(program.batches, firsts, strict=True)
         ),
+        levels=tuple(map(np.int32, levels)),
     )
 
 
@@ -234,10 +239,15 @@ def observe_tile(
         potential, integrator, observables = program.recipe.build(shared, particle, step)
         return tuple(part for o in batch.members for part in observables[o].values(potential, integrator, state))
 
-    values = join_parts(jax.vmap(one, in_axes=layout.axis, out_axes=-1)(particle, state))
+    parts = jax.vmap(one, in_axes=layout.axis, out_axes=-1)(particle, state)
+    first = observables_of(program, shared)[batch.members[0]]
+    if first.componentwise:
+        # each part by itself: joined first, its loop would branch at every element
+        sums = [first.reduce(layout.grouped(part), layout.grouped(valid)) for part in lax.optimization_barrier(parts)]
+        return first.join(sums), memory
+    values = join_parts(parts)
     if batch.particles:
         return values, memory
-    first = observables_of(program, shared)[batch.members[0]]
     return first.follow(values, memory, layout.grouped(valid), number, layout.grouped)
 
 
@@ -291,6 +301,16 @@ def evolve_tile(
     empty = lambda batch: lambda s: jnp.zeros((batch.capacity, *s.shape), s.dtype)  # noqa: E731
     rows = [jax.tree.map(empty(batch), shape) for batch, shape in zip(program.batches, shapes, strict=True)]
 
+    def last_number(steps: Any) -> list:
+        """The number of each batch's last observation up to a step."""
+        return [
+            number + quotient(phase + steps, batch.every)
+            for batch, phase, number in zip(program.batches, at.phases, at.numbers, strict=True)
+        ]
+
+    # a row is a group of 2^level observations, aligned to their numbers
+    first_groups = [(number + 1) >> level for number, level in zip(last_number(at.low), at.levels, strict=True)]
+
     def step_until(stop: Any, i: Any, state: Any, noise: tuple, j: Any) -> Any:
         return lax.fori_loop(i, stop, lambda i, s: step_tile(program, ingredients(i), s, noise, ids, i, j), state)
 
@@ -303,15 +323,18 @@ def evolve_tile(
         stop = functools.reduce(jnp.minimum, due, high)
         state = step_until(stop, i, state, noise, j)
         written, kept = [], []
-        for old, memory, batch, phase, number in zip(
-            rows, memories, program.batches, at.phases, at.numbers, strict=True
+        for old, memory, batch, phase, number, level, origin in zip(
+            rows, memories, program.batches, at.phases, last_number(stop), at.levels, first_groups, strict=True
         ):
-            count = quotient(phase + stop, batch.every)
-            row = count - quotient(phase + at.low, batch.every) - 1
 
-            def put(_: Any, old: Any, batch: Batch = batch, row: Any = row, number: Any = number + count) -> Any:
-                rows, memory = old
+            def put(
+                _: Any, old: Any, batch: Batch = batch, number: Any = number, level: Any = level, origin: Any = origin
+            ) -> Any:
+                (rows, memory), row = old, (number >> level) - origin
                 new, memory = observe_tile(program, batch, ingredients(stop - 1), state, memory, valid, number)
+                if batch.grouped:
+                    here = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, row, 0, keepdims=False), rows)
+                    new = observables_of(program, shared)[batch.members[0]].merge(here, new)
                 return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, row, 0), rows, new), memory
 
             # a loop of no or one turn: unlike a conditional it updates the rows in place

@@ -26,7 +26,7 @@ from .marks import is_mark
 from .noise import Stream, counter, key_words, normals, stream_key, stream_keys, threefry
 from .observables import Observable
 from .observables.observable import is_observable
-from .observables.record import Record, cut, fold, widen
+from .observables.record import MOST, MOST_MERGED, Record, cut, fold, level_of, widen
 from .observables.standard import standard
 from .observables.statistics import Setting
 from .protocols import Draw, Integrator, Noise, Potential, as_potential
@@ -34,7 +34,8 @@ from .pytree import named_leaves
 from .run import Run
 
 ROW_BYTES = 2**21  # of observations that a block may hold
-MOST_ROWS = 64
+GROUPED_BYTES = 2**19  # where a row takes many of them
+MOST_ROWS = 256
 MOST_STEPS = 1 << 20  # in a block without schedules
 LARGE = 2**20  # coordinates of a population
 SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
@@ -249,7 +250,7 @@ class Plan(NamedTuple):
     particle: tuple  # a part for each device
     schedules: list
     keys: dict  # of the streams
-    room: int  # steps that a block may take
+    most: int  # steps that a block may take
     parts: tuple[tuple[int, int, int], ...]  # of each observable: its batch, and its components there
     firsts: tuple[int, ...]  # of each batch: the step of its first observation
     label: str
@@ -279,7 +280,7 @@ class Plan(NamedTuple):
             program=program, shared=config.shared, particle=layout.spread(layout.pack(config.particle)),
             schedules=config.schedules,
             keys=stream_keys(_leg_key(run.key, run.leg)), parts=(), firsts=(),
-            room=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
+            most=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
             label=f"{scheme} · {layout.particles * layout.rungs:,} particles",
         )  # fmt: skip
         return plan._with_batches(run) if observables else plan
@@ -289,28 +290,36 @@ class Plan(NamedTuple):
         state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
         potential, integrator, observables = self.first()
         sizes = [o.shape(potential, integrator, state) for o in observables]
-        keys = [(o.every, o.alike if o.alike is not None else i) for i, o in enumerate(observables)]
-        layout, batches, parts, room = self.program.layout, [], {}, self.room
+        keys = [
+            (o.every, run.records[i].first, o.keeps_time, o.alike if o.alike is not None else i)
+            for i, o in enumerate(observables)
+        ]
+        layout, batches, parts = self.program.layout, [], {}
         for number, key in enumerate(dict.fromkeys(keys)):
             members = tuple(i for i, k in enumerate(keys) if k == key)
             ends = np.cumsum([sizes[i].size for i in members])
             parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
             first, size, room_for_rows = observables[members[0]], int(ends[-1]) * layout.tile, ROW_BYTES
+            exact = False
             if not first.keeps_particles:
                 values = jax.ShapeDtypeStruct((int(ends[-1]), layout.tile), sizes[0].dtype)
                 memory = first.memory(sizes[members[0]])
                 memory = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype), memory)
                 valid = layout.grouped(np.ones(layout.tile, bool))
                 follow = lambda v, m, o=first, ok=valid: o.follow(v, m, ok, np.int32(0), layout.grouped)[0]  # noqa: E731
-                size = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(follow, values, memory)))
+                sums = jax.tree.leaves(jax.eval_shape(follow, values, memory))
+                size, exact = sum(leaf.size for leaf in sums), all(leaf.dtype.kind in "iu" for leaf in sums)
                 # a memory is copied at every block, so its rows may take half as much
-                room_for_rows = max(ROW_BYTES, 2 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory)))
+                room_for_rows = GROUPED_BYTES if exact else ROW_BYTES
+                room_for_rows = max(
+                    room_for_rows, 2 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
+                )
             capacity = int(np.clip(room_for_rows // (4 * size * layout.tiles), 1, MOST_ROWS))
-            batches.append(Batch(members, first.every, capacity, first.keeps_particles))
-            room = min(room, capacity * first.every)
+            grouped = exact and not first.keeps_time
+            batches.append(Batch(members, first.every, capacity, first.keeps_particles, grouped))
         program = self.program._replace(batches=tuple(batches))
         return self._replace(
-            program=program, room=room, parts=tuple(parts[i] for i in range(len(observables))),
+            program=program, parts=tuple(parts[i] for i in range(len(observables))),
             firsts=tuple(run.records[batch.members[0]].first for batch in batches),
         )  # fmt: skip
 
@@ -339,9 +348,27 @@ class Plan(NamedTuple):
         memories = jax.tree.map(np.asarray, layout._replace(last=True).unpack(memories))
         return {"state": layout.unpack(state), "memories": tuple(memories[number] for number, _, _ in self.parts)}
 
+    def _numbers(self, start: int) -> list[tuple[int, int]]:
+        """For each batch: the number of its first observation after a step, and the level of the rows from there on."""
+        numbers = [
+            (start // b.every - first // b.every) + 1
+            for b, first in zip(self.program.batches, self.firsts, strict=True)
+        ]
+        return [(k, level_of(k) if b.grouped else 0) for k, b in zip(numbers, self.program.batches, strict=True)]
+
+    def room(self, start: int) -> int:
+        """Steps that a block may take from a step on: its rows must find place, and be of one level."""
+        room = self.most
+        for (k, level), batch, first in zip(self._numbers(start), self.program.batches, self.firsts, strict=True):
+            most = ((k >> level) + batch.capacity) << level
+            if batch.grouped and level < MOST_MERGED:
+                most = min(most, MOST << level)
+            room = min(room, first + most * batch.every - 1 - start)
+        return room
+
     def window(self, start: int, count: int) -> Window:
         """The window of a block."""
-        return window(self.program, start, count, self.firsts)
+        return window(self.program, start, count, self.firsts, tuple(level for _, level in self._numbers(start)))
 
     def scheduled(self, start: int, count: int) -> list:
         """The values of all schedules for the steps of a block."""
@@ -350,24 +377,22 @@ class Plan(NamedTuple):
     def collect(self, run: Run, records: tuple[Record, ...], start: int, count: int, rows: tuple) -> tuple[Record, ...]:
         """The records with a block's rows of observations pushed into copies of them, in float64."""
         observables = [o for _, o in run.named_observables()]
-        public = []
-        for batch, *parts in zip(self.program.batches, *rows, strict=True):
-            found = (start + count) // batch.every - start // batch.every
-            row = jax.tree.map(lambda *a, n=found: np.concatenate([np.asarray(part)[:, :n] for part in a]), *parts)
-            if found == 0:
-                public.append(None)
-            elif batch.particles:
-                public.append(self.program.layout.unpack_recorded(row))
-            else:
-                public.append(self._merged(observables[batch.members[0]], widen(row)))
         records = tuple(record.copy() for record in records)
-        for record, observable, (number, begin, end) in zip(records, observables, self.parts, strict=True):
-            every = observable.every
-            found = (start + count) // every - start // every
-            # observations before the record's first belong to the burn-in
-            skip = min(found, max(0, (record.first - every * (start // every + 1)) // every))
-            if found > skip:
-                record.push(cut(observable.part(public[number], begin, end), skip, found))
+        for (k, level), batch, *parts in zip(self._numbers(start), self.program.batches, *rows, strict=True):
+            end = k + (start + count) // batch.every - start // batch.every  # one past the last observation's number
+            if end <= max(k, 0):  # nothing, or all of it is burn-in
+                continue
+            origin, n = k >> level, (end - 1 >> level) - (k >> level) + 1
+            row = jax.tree.map(lambda *a, n=n: np.concatenate([np.asarray(part)[:, :n] for part in a]), *parts)
+            if batch.particles:
+                public = self.program.layout.unpack_recorded(row)
+            else:
+                public = self._merged(observables[batch.members[0]], widen(row))
+            # groups of observations before number 0 belong to the burn-in
+            begun = end - (end >> level << level)
+            for i in batch.members:
+                mine = observables[i].part(public, *self.parts[i][1:])
+                records[i].push(cut(mine, max(0, -origin), n), level, begun)
         return records
 
     def _merged(self, observable: Observable, rows: Any) -> Any:

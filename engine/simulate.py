@@ -64,7 +64,7 @@ def simulate(
     finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=records)  # noqa: E731
     with Progress(total=steps, label=plan.label, enabled=progress) as bar:
         while step < end:
-            count = min(pace, plan.room, end - step)
+            count = min(pace, plan.room(step), end - step)
             began = time.monotonic()
             try:
                 scheduled = plan.scheduled(step, count)

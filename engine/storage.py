@@ -19,7 +19,7 @@ from .preparation import prepare
 from .pytree import is_configuration
 from .run import Run
 
-SCHEMA = 1
+SCHEMA = 2
 HOME = __name__.partition(".")[0]  # only classes of this package are made from their names
 
 
@@ -45,6 +45,7 @@ def save(run: Run, path: Any) -> None:
             {
                 "first": record.first,
                 "rows": record.rows,
+                "tail": record.tail_rows,
                 "level": record.level,
                 "pending": [row is not None for row in record.pending],
             }
@@ -58,7 +59,8 @@ def save(run: Run, path: Any) -> None:
         for i, leaf in enumerate(jax.tree.leaves(memory)):
             arrays[f"memory.{m}.{i}"] = np.asarray(leaf)
     for r, record in enumerate(run.records):
-        for name, tree in [("blocks", record.blocks), *((f"pending{k}", row) for k, row in enumerate(record.pending))]:
+        parts = {"blocks": record.blocks, "tail": record.tail}
+        for name, tree in (parts | {f"pending{k}": row for k, row in enumerate(record.pending)}).items():
             for i, leaf in enumerate(jax.tree.leaves(tree)):
                 arrays[f"record.{r}.{name}.{i}"] = leaf
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -146,7 +148,7 @@ def _restore(record: Record, saved: dict, arrays: dict, r: int, sums: Any) -> Re
             i += 1
         return None if not leaves else leaves[0] if sums is None else sums(*leaves)
 
-    record.blocks = tree("blocks")
+    record.blocks, record.tail, record.tail_rows = tree("blocks"), tree("tail"), saved.get("tail", 0)
     record.pending = [tree(f"pending{k}") if present else None for k, present in enumerate(saved["pending"])]
     return record
 

@@ -242,6 +242,20 @@ def test_observables_of_a_run_that_was_cut(n):
     assert cut.warnings == uncut.warnings
 
 
+def test_histograms_of_a_long_run_that_was_cut():
+    """700 observations after a burn-in: rows of 1, 2, 4 and 8 of them, and cuts within such groups."""
+    measured = {"x": observables.Histogram(observables.position, bins=9, low=-2.0, high=2.0, every=1, burn_in=45)}
+    run = simulate("BAOAB", "DoubleWell", start(70), steps=0, measured=measured)
+    cut, uncut = in_parts(run, (30, 100, 1, 60, 302, 7, 245)), engine.simulate(run, steps=745)
+    series = engine.simulate(simulate("BAOAB", "DoubleWell", start(70), steps=45, measured={}),
+                             steps=700, observables={"x": observables.Series(observables.position, every=1)})  # fmt: skip
+    np.testing.assert_equal(plain(cut.observables["x"]), plain(uncut.observables["x"]))
+    jax.tree.map(np.testing.assert_array_equal, cut.records[0].after(300), uncut.records[0].after(300))
+    values = np.moveaxis(np.asarray(series.observables["x"].values), 2, 0).reshape(3, -1)
+    counts = [np.histogram(v, bins=uncut.observables["x"].edges)[0] for v in values]
+    np.testing.assert_allclose(uncut.observables["x"].density * (4 / 9) * 700 * 70, counts, atol=2)
+
+
 def plain(result):
     """A result as dicts and tuples of arrays, which numpy compares; NaN equals NaN."""
     return dataclasses.asdict(result) if dataclasses.is_dataclass(result) else tuple(result)

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from heatbath import engine, potentials
 from heatbath.engine import observables
 from heatbath.engine.observables import Histogram, Mean, Series
-from heatbath.engine.observables.record import Record, length
+from heatbath.engine.observables.record import Record, length, level_of
 from heatbath.engine.observables.statistics import Moments, merge_moments
 from heatbath.integrators import BAOAB, EulerMaruyama
 
@@ -218,6 +218,28 @@ def test_a_record_does_not_see_how_rows_arrive(count, data, keep):
     assert np.all(np.diff(steps) > 0) and (not keep or length(sums) == count)
     weights = sums.count / sums.count.sum(axis=0)
     np.testing.assert_allclose((weights * sums.mean).sum(axis=0), values.mean(axis=(0, 1)), rtol=1e-12)
+
+
+@settings(max_examples=40, deadline=None, database=None)
+@given(count=some.integers(1, 20_000), data=some.data())
+def test_a_record_of_counts_does_not_see_what_the_device_merged(count, data):
+    """Rows of groups of 2^level whole numbers, cut anywhere, against every row by itself."""
+    add = lambda a, b: a + b  # noqa: E731
+    counts = np.random.default_rng(count).integers(0, 9, size=(count, 2, 1, 3))
+    alone, merged = (Record(first=5, every=5, merge=add) for _ in range(2))
+    alone.push(counts)
+    begin = 0
+    cuts = data.draw(some.lists(some.integers(1, count), max_size=6).map(set)) | {128 << k for k in range(6)} | {count}
+    for end in sorted(cut for cut in cuts if cut <= count):
+        level = level_of(begin)
+        groups = np.arange(begin, end) >> level
+        rows = np.stack([counts[begin:end][groups == g].sum(axis=0) for g in np.unique(groups)])
+        merged.push(rows, level, end & ((1 << level) - 1))
+        begin = end
+        np.testing.assert_array_equal(merged.after(0)[1].sum(axis=0), counts[:end].sum(axis=0))
+    assert (merged.rows, merged.level) == (alone.rows, alone.level) == (count, alone.level)
+    jax.tree.map(np.testing.assert_array_equal, alone.after(0), merged.after(0))
+    jax.tree.map(np.testing.assert_array_equal, alone.after(count), merged.after(count))
 
 
 def test_memory_is_constant():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..pytree import pytree, static
-from .observable import Observable
+from .observable import Observable, sum_members
 from .record import Record
 from .statistics import (
     Estimate,
@@ -24,6 +24,7 @@ from .statistics import (
     pool,
 )
 
+PIVOTS = 8  # members of a group, at most, that say around what it is summed
 FALSE_ALARM = 1e-6  # of a flag, for all components of one average together
 FEWEST_SAMPLES = 5.0  # independent samples a particle, below which it is called trapped
 
@@ -94,19 +95,29 @@ class Mean(Observable):
             return sums
         return Moments(sums.count, sums.mean[..., start:stop, :, :], sums.squares[..., start:stop, :, :])
 
+    @property
+    def componentwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return not self.covariance
+
+    def join(self, sums: list[Moments]) -> Moments:
+        mean, squares = (jnp.concatenate([getattr(part, name) for part in sums]) for name in ("mean", "squares"))
+        return Moments(sums[0].count, mean, squares)
+
     def reduce(self, values: jax.Array, valid: jax.Array) -> Moments:
         weight = valid.astype(values.dtype)[None]
-        count = jnp.sum(weight, axis=-2)
-        # around one of the values, so that a large mean with a small spread loses no digits
-        pivot = values[..., :1, :]
+        count = sum_members(weight)
+        # around the mean of some of the values, so that a large mean with a small spread loses no digits
+        some, there = values[..., :PIVOTS, :], valid[:, :PIVOTS]
+        pivot = jnp.sum(jnp.where(there, some, 0), axis=-2, keepdims=True)
+        pivot = pivot / jnp.maximum(jnp.sum(there, axis=-2, keepdims=True), 1)
         apart = jnp.where(valid, values - pivot, 0)
-        shift = jnp.sum(apart, axis=-2) / jnp.maximum(count, 1)
+        shift = sum_members(apart) / jnp.maximum(count, 1)
         mean = pivot[..., 0, :] + shift
         deviation = jnp.where(valid, apart - shift[..., None, :], 0)
         if self.covariance:
             products = jnp.einsum("irmg,jrmg->ijrg", deviation, deviation)
             return Moments(count, mean, products.reshape(-1, *products.shape[2:]))
-        return Moments(count, mean, jnp.sum(deviation * deviation, axis=-2))
+        return Moments(count, mean, sum_members(deviation * deviation))
 
     def merge(self, a: Moments, b: Moments) -> Moments:
         return merge_moments(a, b)

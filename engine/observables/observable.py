@@ -25,6 +25,7 @@ class Observable(abc.ABC):
     burn_in: int
     keeps_particles = False  # `reduce` returns the values themselves, and tiles are joined, not merged
     keeps_time = False  # every row is kept apart
+    componentwise = False  # components are reduced one by one, and `join` puts their sums together
     sums: type | None = None  # the NamedTuple of its sums; None for a bare array
 
     def values(self, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
@@ -49,6 +50,10 @@ class Observable(abc.ABC):
         """The sums of some of the components that were reduced together, on the host; axis -3 is the component."""
         del start, stop
         return sums
+
+    def join(self, sums: list) -> Any:
+        """The sums of components that were reduced apart, one below the other: the inverse of `part`."""
+        raise NotImplementedError(f"{type(self).__name__} declares componentwise and must offer join")
 
     def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
         """Raise or warn, before anything compiles, where it has no meaning."""
@@ -100,6 +105,23 @@ class Observable(abc.ABC):
             object.__setattr__(self, "measure", as_measurement(self.measure))  # once, before anything is traced
         else:
             raise TypeError(f"{name} takes a function of the position or one of `observables`; got {self.measure!r}")
+
+
+SHORT = 32  # members that XLA sums in one loop
+
+
+def sum_members(values: jax.Array) -> jax.Array:
+    """The sum over axis -2: (..., member, group) as (..., group).
+
+    In pieces of at most 32: XLA cuts longer sums into windows, whose loops take five times as long.
+    """
+    *lead, members, groups = values.shape
+    whole = members // SHORT * SHORT
+    if members <= SHORT or whole == 0:
+        return jnp.sum(values, axis=-2)
+    pieces = jnp.sum(values[..., :whole, :].reshape(*lead, -1, SHORT, groups), axis=-2)
+    rest = [jnp.sum(values[..., whole:, :], axis=-2)] if whole < members else []
+    return sum([sum_members(pieces), *rest])
 
 
 def is_observable(node: Any) -> bool:

@@ -1,7 +1,8 @@
 """Sums kept in blocks of time: constant memory, whatever the length of the run, and the same bits however it was cut.
 
 Every observation is a row of sums over groups of particles. Rows are merged in pairs aligned to their number in the run,
-in float64: the result after N rows does not depend on how they arrived. There are 64 to 128 blocks once a run is long.
+in float64: the result after N rows does not depend on how they arrived. There are 64 to 128 blocks once a run is long, so
+that whole numbers, whose sums are exact in any order, may be merged before they arrive, up to 64 rows in one.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,15 @@ import jax
 import numpy as np
 
 MOST = 128  # blocks; then pairs are merged
+MOST_MERGED = 6  # levels that a device merges: 64 rows of int32
 
 
-def cut(tree: Any, start: int, stop: int, stride: int = 1) -> Any:
+def level_of(number: int) -> int:
+    """The level at which the observation of this number may arrive: that of the blocks, up to `MOST_MERGED`."""
+    return min(MOST_MERGED, max(0, (2 * number // MOST).bit_length() - 1)) if number > 0 else 0
+
+
+def cut(tree: Any, start: int, stop: int | None, stride: int = 1) -> Any:
     """Rows of every leaf."""
     return jax.tree.map(lambda leaf: leaf[start:stop:stride], tree)
 
@@ -49,6 +56,7 @@ class Record:
         self.level, self.rows = 0, 0  # a block is 2^level rows
         self.blocks: Any = None
         self.pending: list[Any] = [None]  # for each level up to `level`, the row that waits for its pair
+        self.tail, self.tail_rows = None, 0  # the newest rows, as far as they do not complete a group of the device
 
     def copy(self) -> "Record":
         """An independent copy; arrays are shared, since they are replaced and never changed."""
@@ -56,10 +64,19 @@ class Record:
         twin.__dict__ = {**self.__dict__, "pending": list(self.pending)}
         return twin
 
-    def push(self, rows: Any) -> None:
-        """Append rows of sums, oldest first."""
-        self.rows += length(rows)
-        self._push(0, rows)
+    def push(self, rows: Any, level: int = 0, begun: int = 0) -> None:
+        """Append rows of sums, oldest first, each of the 2^level observations of a group; groups follow one another.
+
+        begun: observations in the last row, if it is not complete: the next rows begin with the rest of that group.
+        """
+        if self.tail is not None:
+            rows = join(self.merge(jax.tree.map(lambda a: a[None], self.tail), cut(rows, 0, 1)), cut(rows, 1, None))
+        n, tail = length(rows) - (begun > 0), None
+        if begun:
+            tail = jax.tree.map(lambda a: a[-1], rows)
+        self.rows += (n << level) + begun - self.tail_rows
+        self.tail, self.tail_rows = tail, begun
+        self._push(level, cut(rows, 0, n))
         while not self.keep and length(self.blocks) >= MOST:
             blocks, n = self.blocks, length(self.blocks)
             self.level, self.blocks = self.level + 1, None
@@ -68,6 +85,8 @@ class Record:
             self.blocks = self.merge(cut(blocks, 0, n - n % 2, 2), cut(blocks, 1, n, 2))
 
     def _push(self, level: int, rows: Any) -> None:
+        if not length(rows):
+            return
         if level == self.level:
             self.blocks = join(self.blocks, rows)
             return
@@ -80,6 +99,7 @@ class Record:
     def after(self, step: int = 0) -> tuple[np.ndarray, Any]:
         """Blocks that begin after `step`: the last step of each, and their sums; the rest that fills no block is last."""
         blocks, rest = self.blocks, [row for row in reversed(self.pending) if row is not None]
+        rest += [] if self.tail is None else [jax.tree.map(lambda a: a[None], self.tail)]
         if rest:
             tail = rest[0]
             for row in rest[1:]:
