@@ -121,7 +121,7 @@ def sum_members(values: jax.Array) -> jax.Array:
         return jnp.sum(values, axis=-2)
     pieces = jnp.sum(values[..., :whole, :].reshape(*lead, -1, SHORT, groups), axis=-2)
     rest = [jnp.sum(values[..., whole:, :], axis=-2)] if whole < members else []
-    return sum([sum_members(pieces), *rest])
+    return sum(rest, start=sum_members(pieces))
 
 
 def is_observable(node: Any) -> bool:
