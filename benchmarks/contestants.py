@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from heatbath import integrators, potentials
+from heatbath import engine, integrators, potentials
 from heatbath.engine import block, observables
 from heatbath.engine.noise import Stream, key_words, stream_key
 from heatbath.engine.preparation import Plan, prepare
@@ -30,6 +30,7 @@ BATHS = {
     "overdamped": integrators.EulerMaruyama(step_size=H["overdamped"], temperature=T),
     "BAOAB": integrators.BAOAB(step_size=H["BAOAB"], friction=GAMMA, temperature=T),
 }
+LONG_RUN = 20_000  # steps, after which rows of counts are merged by the device
 Call = Callable[[], Any]
 
 
@@ -67,8 +68,9 @@ def silence() -> None:
     block.normals_of_few = lambda key, start, count, first, shape, axis, dtype: constant((count, *shape), dtype)
 
 
-def observed(scheme: str, n: int, d: int, steps: int) -> Call:
-    """heatbath with the energy, two temperatures and a histogram every 10 steps."""
+def long_run(scheme: str, n: int, d: int, steps: int, observing: bool) -> Call:
+    """`simulate` itself, host work included, going on with a long run: with the energy, two temperatures and a histogram
+    every 10 steps, or with nothing."""
     second = {"overdamped": "virial_temperature", "BAOAB": "kinetic_temperature"}[scheme]
     measured = {
         "energy": observables.Mean(observables.potential_energy),
@@ -76,7 +78,16 @@ def observed(scheme: str, n: int, d: int, steps: int) -> Call:
         "second": observables.Mean(getattr(observables, second)),
         "histogram": observables.Histogram(lambda x: x[0], bins=50, low=-2.0, high=2.0),
     }
-    return heatbath(scheme, n, d, steps, measured=measured)
+    run = engine.simulate(
+        WELL,
+        BATHS[scheme],
+        start(n, d),
+        steps=LONG_RUN,
+        key=0,
+        progress=False,
+        observables=measured if observing else (),
+    )
+    return lambda: engine.simulate(run, steps=steps, progress=False).positions.block_until_ready()
 
 
 # what a competent JAX user writes
@@ -240,7 +251,7 @@ def regression(who: str, n: int, steps: int, batch: int | None) -> Call:
 
 BY_NAME: dict[str, Callable[..., Call]] = {
     "heatbath": heatbath,
-    "heatbath observed": observed,
+    "long run": long_run,
     "scan": scan,
     "scan, a key a particle": scan_keys,
     "C": by_hand,

@@ -24,6 +24,7 @@ from heatbath.engine.hardware import usable_cores
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results" / "performance.json"
+RATIOS = HERE / "results" / "ratios.json"  # to the plain scan, for each kind of vectors: what a test holds us to
 CORES = usable_cores()
 SCHEMES = ("overdamped", "BAOAB")
 SIZES = {"full": (1, 100, 1_000, 16_384, 262_144, 1_000_000), "quick": (1, 1_000, 16_384)}
@@ -234,12 +235,19 @@ def scaled(times: dict[str, float | str]) -> dict[str, float | str]:
 
 
 def observing(field: Field, seconds: float) -> list[dict[str, Any]]:
+    """The time of a long run with observables over that of one without, in calls of `simulate` of a few seconds."""
     rows = []
     for d in (1, 2, 3):
         for scheme in SCHEMES:
-            entrants = {"observed": (TUNED, "heatbath observed"), "none": ((*TUNED, "float32"), "heatbath")}
-            rates = race(field, scheme, 16_384, d, 2 * seconds, entrants)["million coordinate-steps/s"]
-            rows.append({"scheme": scheme, "d": d, "time over time without": rates["none"] / rates["observed"]})
+            options = {"scheme": scheme, "n": 16_384, "d": d, "steps": int(seconds * 2.4e6 / d)}
+            entrants = {
+                "none": (TUNED, "long run", options | {"observing": False}),
+                "observed": ((*TUNED, "float32"), "long run", options | {"observing": True}),
+            }
+            times = field.race(entrants)
+            ratio = times["observed"] / times["none"]  # pyright: ignore[reportOperatorIssue]
+            rows.append({"scheme": scheme, "d": d, "time over time without": ratio})
+            print(rows[-1], flush=True)
     return rows
 
 
@@ -299,14 +307,31 @@ def versions() -> dict[str, str]:
     return found
 
 
+def vectors() -> str:
+    """The widest vectors of this processor."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return "AVX-512" if "avx512f" in text else "AVX2" if "avx2" in text else platform.machine()
+
+
+def record_ratios(grid: list[dict[str, Any]]) -> None:
+    """Keep the ratios to the better plain scan at 16,384 × 2 for this kind of processor."""
+    found = json.loads(RATIOS.read_text()) if RATIOS.exists() else {}
+    for row in grid:
+        if (row["n"], row["d"]) == (16_384, 2):
+            rates = row["million coordinate-steps/s"]
+            ratio = rates["heatbath"] / max(rates["scan"], rates["scan, all devices"])
+            found.setdefault(vectors(), {})[row["scheme"]] = round(ratio, 2)
+    RATIOS.write_text(json.dumps(found, indent=1) + "\n")
+
+
 def processor() -> str:
     cpuinfo = pathlib.Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     model = next(
         (line.split(":")[1].strip() for line in text.split("\n") if line.startswith("model name")), platform.processor()
     )
-    vectors = "AVX-512" if "avx512f" in text else "AVX2" if "avx2" in text else platform.machine()
-    return f"{CORES} cores of {model}, {vectors}"
+    return f"{CORES} cores of {model}, {vectors()}"
 
 
 def main() -> None:
@@ -361,6 +386,8 @@ def main() -> None:
             found["grid"].append(row)
             keep()
         field.close()
+        if not options.quick:
+            record_ratios(found["grid"])
 
 
 if __name__ == "__main__":

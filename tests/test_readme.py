@@ -49,18 +49,37 @@ def test_the_table_in_the_readme_is_what_the_first_snippet_prints(capsys):
         assert name in printed, name
 
 
+PLAIN = """
+import jax, jax.numpy as jnp
+
+energy = lambda x: jnp.sum((x * x - 1) ** 2 + 0.3 * x)
+
+
+def step(x, key):
+    return x - 0.02 * jax.grad(energy)(x) + 0.14 * jax.random.normal(key, x.shape), jnp.mean(x * x)
+
+
+run = jax.jit(lambda x, key: jax.lax.scan(step, x, jax.random.split(key, 100)))
+print(run(jnp.ones((10_000, 1)), jax.random.key(0))[0].mean())
+"""
+
+
 @pytest.mark.alone
-def test_first_snippet_is_quick_from_a_cold_process(tmp_path):
-    """4 s on two idle cores; the bound leaves room for a busy machine and takes the better of two."""
-    file = tmp_path / "first.py"
-    file.write_text(SNIPPETS[0])
-    seconds = []
-    for _ in range(2):
-        began = time.monotonic()
-        subprocess.run([sys.executable, file], check=True, capture_output=True)
-        seconds.append(time.monotonic() - began)
-    print(f"README's first snippet: {min(seconds):.1f} s cold")
-    assert min(seconds) < 8.0
+def test_first_snippet_is_quick_from_a_cold_process():
+    """At most 4.5 times as long as a plain `lax.scan` takes to import JAX and compile: 3.0 on two idle cores.
+
+    Seconds differ by three between machines and by two between hours of one; the ratio of the best of three, in turns,
+    does not.
+    """
+    seconds = {"plain": [], "snippet": []}
+    for _ in range(3):
+        for name, code in (("plain", PLAIN), ("snippet", SNIPPETS[0])):
+            began = time.monotonic()
+            subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+            seconds[name].append(time.monotonic() - began)
+    plain, snippet = min(seconds["plain"]), min(seconds["snippet"])
+    print(f"README's first snippet: {snippet:.1f} s cold, {snippet / plain:.1f} times a plain scan's")
+    assert snippet < 4.5 * plain
 
 
 @pytest.mark.slow
