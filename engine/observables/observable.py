@@ -116,12 +116,12 @@ def sum_members(values: jax.Array) -> jax.Array:
     In pieces of at most 32: XLA cuts longer sums into windows, whose loops take five times as long.
     """
     *lead, members, groups = values.shape
-    whole = members // SHORT * SHORT
-    if members <= SHORT or whole == 0:
+    if members <= SHORT:
         return jnp.sum(values, axis=-2)
-    pieces = jnp.sum(values[..., :whole, :].reshape(*lead, -1, SHORT, groups), axis=-2)
-    rest = [jnp.sum(values[..., whole:, :], axis=-2)] if whole < members else []
-    return sum(rest, start=sum_members(pieces))
+    pieces = -(-members // SHORT)
+    each = -(-members // pieces)
+    values = jnp.pad(values, [(0, 0)] * len(lead) + [(0, pieces * each - members), (0, 0)])
+    return sum_members(jnp.sum(values.reshape(*lead, pieces, each, groups), axis=-2))
 
 
 def is_observable(node: Any) -> bool:
