@@ -144,7 +144,12 @@ class Equilibrium:
         with jax.enable_x64(True):
             values = _derivatives(upcast(self.potential), np.float64(self.temperature), self._shape)
             value, slope, curvature = map(float, values)
-            return value, slope, curvature
+        if not np.isfinite([value, slope, curvature]).all():
+            raise ValueError(
+                f"{type(self.potential).__name__} has no partition function at temperature {self.temperature:g}: ln Z and "
+                f"two derivatives come out as {value:g}, {slope:g}, {curvature:g}; exp(-U/T) must have a finite integral"
+            )
+        return value, slope, curvature
 
     @property
     def _shape(self) -> Any:
