@@ -6,6 +6,7 @@ import pytest
 
 from heatbath import engine, integrators, potentials
 from heatbath.engine import Potential, number, observables, pytree
+from heatbath.engine.verdict import Line, Verdict
 
 X = np.random.default_rng(1).normal(size=(100, 2)).astype(np.float32)
 WELL, BATH = potentials.DoubleWell(), integrators.BAOAB(step_size=0.05)
@@ -196,3 +197,16 @@ def test_a_wall_ends_a_density():
     state = Barometric(strength=2.0).equilibrium(0.8)
     assert state.log_partition == pytest.approx(np.log(0.4), abs=1e-10)
     assert (state.mean[0], state.mean_energy) == pytest.approx((0.4, 0.8), rel=1e-10)
+
+
+def test_a_corner_has_no_configurational_temperature_and_no_verdict():
+    """On |x| it is NaN, without warnings of numpy's, and what is not decided is counted."""
+    measured = [observables.Mean(m) for m in (observables.configurational_temperature, observables.kinetic_temperature)]
+    draws = np.asarray(potentials.Laplace().equilibrium(1.0).sample(3, 100))
+    with pytest.warns(UserWarning, match="twice differentiable"):
+        found = run(potentials.Laplace(), positions=draws, steps=40, measured=measured)
+    assert np.isnan(found.observables[0].mean)
+    table = engine.thermometers(found)
+    assert [line.passed for line in table.lines.values()].count(None) == 1 and "all passed, 1 not decided" in str(table)
+    assert "nothing was decided" in str(Verdict("", {"x": Line(1.0, 1.0, passed=None)}))
+    assert "NOT passed: x" in str(Verdict("", {"x": Line(1.0, 2.0, passed=False), "y": Line(1.0, 1.0, passed=None)}))
