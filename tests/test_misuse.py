@@ -192,6 +192,29 @@ def test_what_an_entropy_of_few_particles_misses_is_in_its_error(landscape, temp
     assert np.abs(z).max() < 4.5 and np.abs(z.mean()) < 1.5
 
 
+MODES = potentials.GaussianMixture(
+    means=[-24.84, -0.93, 23.93], scales=[0.297, 0.068, 0.037], weights=[0.48, 0.16, 0.36]
+)
+
+
+@pytest.mark.parametrize(
+    "landscape, temperature, edges, exact",
+    [
+        (MODES, 1.0, [-40.0, 0.0, 40.0], [0.64, 0.36]),
+        (MODES, 1.0, [-40.0, -10.0, 13.0, 40.0], [0.48, 0.16, 0.36]),
+        (potentials.TripleWell(), 1e-4, [-3.0, -0.5, 0.5, 3.0], None),
+        (potentials.Cosine(amplitude=100.0), 0.01, [1.0, 5.0, 8.0], [0.0, 1.0]),  # around 2π
+    ],
+)
+def test_bins_far_wider_than_what_is_in_them(landscape, temperature, edges, exact):
+    """Peaks that no node of a bin would see are where the quantiles are; three wells are weighed by their curvatures."""
+    if exact is None:
+        weights = 1 / np.sqrt([54.0, 13.5, 54.0])
+        exact = weights / weights.sum()
+    found = landscape.equilibrium(temperature).bin_probabilities(edges)
+    np.testing.assert_allclose(found, exact, atol=1e-4 if temperature == 1e-4 else 1e-9)
+
+
 def test_a_wall_ends_a_density():
     """Z = T/g and <x> = T/g of the barometric law (analytic.md B): beyond its floor the energy is infinite."""
     state = Barometric(strength=2.0).equilibrium(0.8)
