@@ -17,7 +17,8 @@ from .pytree import check_count, size_of, upcast
 
 IN_A_BIN = 24  # points of Gauss and Legendre
 HALVINGS, SETTLED = 30, 1e-10
-REACH = np.array([0.25, 1.0, 3.0, 9.0])  # standard deviations from the mean at which wide bins are cut
+REACH = np.array([0.25, 1.0, 3.0, 9.0])  # standard deviations from the mean at which wide bins are cut too
+HINTS, CUTS = 512, 32  # draws, and quantiles at which bins are cut
 # for functions that take longer to compile than to run
 ONCE: dict[str, str | int] = {"xla_backend_optimization_level": 0}
 
@@ -129,6 +130,7 @@ class Equilibrium:
 
     def __init__(self, *, potential: Solvable, temperature: float, like: Any) -> None:
         self.potential, self.temperature, self.like = potential, temperature, like
+        self._known_cuts: dict[int, np.ndarray] = {}
         for known in ("_moments", "_log_partition"):
             with contextlib.suppress(NotKnown):  # said when it is asked for: the rest is good without it
                 getattr(self, known)
@@ -144,7 +146,12 @@ class Equilibrium:
         with jax.enable_x64(True):
             values = _derivatives(upcast(self.potential), np.float64(self.temperature), self._shape)
             value, slope, curvature = map(float, values)
-            return value, slope, curvature
+        if not np.isfinite([value, slope, curvature]).all():
+            raise ValueError(
+                f"{type(self.potential).__name__} has no partition function at temperature {self.temperature:g}: ln Z and "
+                f"two derivatives come out as {value:g}, {slope:g}, {curvature:g}; exp(-U/T) must have a finite integral"
+            )
+        return value, slope, curvature
 
     @property
     def _shape(self) -> Any:
@@ -230,15 +237,38 @@ class Equilibrium:
         edges = np.asarray(edges, float)
         if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
             raise ValueError(f"edges must be finite increasing numbers, at least two; got {edges}")
-        density = lambda x: self.density(x, coordinate=coordinate)  # noqa: E731
-        if self.potential.period is not None:
-            return integrate(density, edges)
         # a narrow peak far inside a wide bin is seen from where the mass is
-        mean, deviation = self.mean[coordinate], np.sqrt(self.covariance[coordinate, coordinate])
-        hints = mean + deviation * np.concatenate([-REACH[::-1], [0.0], REACH])
-        parts = np.union1d(edges, hints[(hints > edges[0]) & (hints < edges[-1])])
+        cuts = self._cuts(int(coordinate))
+        if (period := self.potential.period) is not None:
+            turns = np.arange(np.floor(edges[0] / period) - 1, np.ceil(edges[-1] / period) + 2)
+            cuts = np.add.outer(turns * period, cuts).ravel()
+        parts = np.union1d(edges, cuts[(cuts > edges[0]) & (cuts < edges[-1])])
         owner = np.searchsorted(edges, (parts[1:] + parts[:-1]) / 2) - 1
-        return np.bincount(owner, integrate(density, parts), minlength=len(edges) - 1)
+        found = integrate(lambda x: self.density(x, coordinate=coordinate), parts)
+        return np.bincount(owner, found, minlength=len(edges) - 1)
+
+    def _cuts(self, coordinate: int) -> np.ndarray:
+        """Quantiles of a coordinate, from the quadrature or from draws, and points about its mean."""
+        if coordinate in self._known_cuts:
+            return self._known_cuts[coordinate]
+        separable = self.potential.separable
+        like, c = (np.zeros(1), 0) if separable else (self._shape, coordinate)
+        x = weights = np.empty(0)
+        if size_of(like) <= 2:  # products of more have millions of points
+            with contextlib.suppress(ValueError), jax.enable_x64(True):  # not known, or narrower than its grid
+                points, weights = upcast(self.potential).quadrature(self.temperature, like)
+                x = points[:, c]
+        if not x.size:
+            draws = [np.asarray(leaf).reshape(HINTS, -1) for leaf in jax.tree.leaves(self.sample(0, HINTS))]
+            x, weights = np.concatenate(draws, axis=1)[:, coordinate].astype(float), np.full(HINTS, 1 / HINTS)
+        order = np.argsort(x)
+        below = np.cumsum(weights[order])
+        cuts = x[order][np.minimum(np.searchsorted(below, (np.arange(CUTS) + 0.5) / CUTS), len(x) - 1)]
+        if self.potential.period is None:
+            mean, deviation = self.mean[coordinate], np.sqrt(self.covariance[coordinate, coordinate])
+            cuts = np.append(cuts, mean + deviation * np.concatenate([-REACH[::-1], [0.0], REACH]))
+        self._known_cuts[coordinate] = np.unique(cuts)
+        return self._known_cuts[coordinate]
 
     def log_density(self, position: Any) -> jax.Array:
         """Log density at one position, in float64; under `vmap` and other transformations in the default dtype."""

@@ -69,10 +69,7 @@ def _judge(run: Run, after: int, p_value: float, *, frugal: bool = False) -> Ver
             new = {key: line for name in read for key, line in judge(name, biases[name]).items()}
             if not pair:  # of an energy that nothing is known of, the step may explain what disagrees
                 wrong = False if isinstance(potential, Solvable) else None
-                new = {
-                    key: line._replace(step_bias=None, passed=line.passed or wrong, note=note)
-                    for key, line in new.items()
-                }
+                new = {key: _without_law(line, wrong, note) for key, line in new.items()}
         lines |= {
             key + (f" [rung {rung}, T = {temperature:g}]" if run.ladder else ""): line for key, line in new.items()
         }
@@ -81,6 +78,13 @@ def _judge(run: Run, after: int, p_value: float, *, frugal: bool = False) -> Ver
     return Verdict(
         title, lines, (), f" (steps {after + 1} to {run.step}; p-value {p_value:g} a line; step bias: {method})"
     )
+
+
+def _without_law(line: Line, wrong: bool | None, note: str) -> Line:
+    """A line that no bias was predicted for; one that disagrees is `wrong`, one that is no number is not decided."""
+    undefined = not isinstance(line.measured, str) and np.isnan(line.measured)
+    passed = line.passed or (None if undefined else wrong)
+    return line._replace(step_bias=None, passed=passed, note="undefined here" if undefined else note)
 
 
 def _laws(run: Run, potential: Any, integrator: Any) -> tuple[Law, Law] | None:

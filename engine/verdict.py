@@ -54,8 +54,15 @@ class Verdict:
         widths = [max(len(row[i]) for row in columns) for i in range(7)]
         table = ["  ".join(r[i].ljust(widths[i]) if i in (0, 6) else r[i].rjust(widths[i]) for i in keep).rstrip()
                  for r in columns]  # fmt: skip
-        end = [f"{'all passed' if self.passed else 'NOT passed: ' + ', '.join(self.failures)}" + self.rule]
-        return "\n".join([self.title, *table, *(f"! {flag}" for flag in self.flags), *end])
+        return "\n".join([self.title, *table, *(f"! {flag}" for flag in self.flags), self._summary() + self.rule])
+
+    def _summary(self) -> str:
+        open_lines = sum(line.passed is None for line in self.lines.values())
+        if self.failures:
+            return "NOT passed: " + ", ".join(self.failures)
+        if open_lines == len(self.lines):
+            return "nothing was decided"
+        return "all passed" + (f", {open_lines} not decided" if open_lines else "")
 
     __repr__ = __str__
 

@@ -171,7 +171,14 @@ def thermodynamics(axis: Any, entry: Entry) -> None:
     axis.set(xscale="log", xlabel="temperature", title="thermodynamics")
     axis.set_xticks(entry.temperatures, labels=[f"{t:g}" for t in entry.temperatures])
     axis.minorticks_off()
-    axis.legend(fontsize=7, ncols=2)
+    above(axis, 4)
+
+
+def above(axis: Any, columns: int) -> None:
+    """A legend in one row over the curves, which make room for it."""
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high + 0.16 * (high - low))
+    axis.legend(fontsize=7, ncols=columns, loc="upper center", columnspacing=1.0, handlelength=1.3, borderaxespad=0.1)
 
 
 def picture(entry: Entry, folder: pathlib.Path) -> pathlib.Path:
@@ -182,7 +189,7 @@ def picture(entry: Entry, folder: pathlib.Path) -> pathlib.Path:
     shown = entry.panels or (on_a_line if entry.y is None else on_a_plane)
     shown(axes[:-1], entry)
     if entry.y is None:
-        axes[1].legend(fontsize=7)
+        above(axes[1], len(entry.temperatures))
     thermodynamics(axes[-1], entry)
     return saved(figure, folder / f"{entry.name}.png")
 

@@ -35,7 +35,7 @@ def order(position: Any) -> jax.Array:
 
 def ladder(particles: int, steps: int) -> engine.Run:
     """All temperatures in one call, first to equilibrium, then measured."""
-    bath = integrators.BAOAB(step_size=0.1, friction=0.5, temperature=engine.sweep(TEMPERATURES))
+    bath = integrators.BAOAB(step_size=0.08, friction=0.5, temperature=engine.sweep(TEMPERATURES))
     start = engine.scatter(jnp.zeros(CHAIN.sites), particles, scale=0.5, key=1)
     run = engine.simulate(CHAIN, bath, start, steps=max(1_000, steps // 3), key=0, observables=())
     watched = {"correlation": correlation, "order": order, "energy": observables.potential_energy}

@@ -16,6 +16,7 @@ from ..engine.pytree import check_number, ravel, size_of, upcast
 NODES = 4001  # of one coordinate
 PAIR_NODES = 401  # of each of two
 RESOLVED = 4.0  # nodes that the weight is spread over, at least
+CONFINED = 30.0  # T that the energy rises to at both ends, at least: what lies beyond is then about exp(-30)
 SMOOTH = 1e-4  # of the weight may oscillate with a period of four nodes; analytic weights then err by less than 1e-12
 
 
@@ -68,7 +69,23 @@ class Coordinatewise(Solvable):
     def check_temperature(self, temperature: float, like: Any) -> None:
         self.check_fields()
         with jax.enable_x64(True):
+            upcast(self)._check_ends(temperature)
             upcast(self).probabilities(temperature)
+
+    def _check_ends(self, temperature: float) -> None:
+        """Raise ValueError where the density does not end with the support: no finite integral, or too short a support."""
+        if self.period is not None:
+            return
+        low, high = self.support(temperature)
+        beyond = np.array([low, high]) + np.array([-1e-6, 1e-6]) * (high - low)
+        energy, lowest = np.asarray(self.one(beyond)), np.min(self.one(self.nodes(temperature)[0]))
+        above = float(np.min((energy - lowest) / temperature))  # inf beyond a wall
+        if not above >= CONFINED:
+            raise ValueError(
+                f"{type(self).__name__} at temperature {temperature:g}: at an end of its support, {low:.6g} to {high:.6g}, "
+                f"the energy is {above:.3g} T above its minimum, and must be {CONFINED:g}: either it does not confine, and "
+                "∫ exp(-U/T) dx does not exist, or `support` must reach further"
+            )
 
     def check_fields(self) -> None:
         """Raise ValueError for arrays, which are not checked before they are used, and for values of a coordinate each."""
@@ -99,8 +116,9 @@ class Coordinatewise(Solvable):
         if 1 / np.sum(weights**2) < RESOLVED or not oscillation < SMOOTH:
             raise NotKnown(
                 f"{type(self).__name__} at temperature {temperature:g} has a density that is narrower than the grid of "
-                f"its quadrature ({count} points), or has features that are: it is too steep there for its width; a "
-                "Harmonic well describes a narrow one"
+                f"its quadrature ({count} points, of which {1 / np.sum(weights**2):.3g} bear the weight; oscillation "
+                f"{oscillation:.2g} where {SMOOTH:g} is allowed), or has features that are: it is too steep there for its "
+                "width; a Harmonic well describes a narrow one"
             )
         return x, weights
 

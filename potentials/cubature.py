@@ -18,7 +18,7 @@ COARSE = 1e-5  # relative error allowed to every other node; that of all nodes i
 RESOLVED = 0.85  # deviations of a Gaussian a node: its sum errs by 3e-12
 CHUNK = 1 << 14
 TOO_NARROW = (
-    "the density is narrower than the grid of its quadrature at temperature {:g}: its wells are too steep for the "
+    "the density is narrower than the grid of its quadrature at temperature {:g} ({}): its wells are too steep for the "
     "temperature, or too different; a Harmonic well describes one of them"
 )
 
@@ -41,8 +41,9 @@ class Boxed(Sized):
     def check_grid(self, temperature: float) -> list[np.ndarray]:
         """The axes of the grid; raises ValueError where it is coarser than the density."""
         axes = self._axes(temperature, np)
-        if max(axis[1] - axis[0] for axis in axes) > RESOLVED * self.narrowest(temperature):
-            raise ValueError(TOO_NARROW.format(temperature))
+        spacing, width = max(axis[1] - axis[0] for axis in axes), self.narrowest(temperature)
+        if spacing > RESOLVED * width:
+            raise ValueError(TOO_NARROW.format(temperature, f"nodes {spacing:.3g} apart for a width of {width:.3g}"))
         return axes
 
     def _axes(self, temperature: Any, xp: Any) -> list[Any]:
@@ -65,8 +66,9 @@ class Boxed(Sized):
         exponent = -energies(self, _product(axes, np)).reshape([len(axis) for axis in axes]) / temperature
         weight = np.exp(exponent - exponent.max())
         every_other = weight[(slice(None, None, 2),) * weight.ndim].sum() * 2**weight.ndim
-        if abs(every_other / weight.sum() - 1) > COARSE:
-            raise ValueError(TOO_NARROW.format(temperature))
+        change = abs(every_other / weight.sum() - 1)
+        if change > COARSE:
+            raise ValueError(TOO_NARROW.format(temperature, f"half as many nodes change Z by {change:.2g}"))
         return axes, exponent
 
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:

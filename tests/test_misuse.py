@@ -6,6 +6,7 @@ import pytest
 
 from heatbath import engine, integrators, potentials
 from heatbath.engine import Potential, number, observables, pytree
+from heatbath.engine.verdict import Line, Verdict
 
 X = np.random.default_rng(1).normal(size=(100, 2)).astype(np.float32)
 WELL, BATH = potentials.DoubleWell(), integrators.BAOAB(step_size=0.05)
@@ -50,7 +51,54 @@ def one_particle():
     return engine.response(potentials.Harmonic(), bath, X[:1], steps=2, every=1, observable=lambda x: x[0], force=0.1)
 
 
+@pytree
+class Loose(potentials.Coordinatewise):
+    """Confines below T = 2·strength alone, where ∫ (1 + x²)^(-strength/T) dx exists; not within its support anyway."""
+
+    strength: float = number("positive", default=0.4)
+
+    def one(self, x):
+        return self.strength * jnp.log1p(x * x)
+
+    def support(self, temperature, xp=np):
+        return -50.0, 50.0
+
+
+@pytree
+class Barometric(Loose):
+    """g x above a floor at 0: a wall ends the density on the left."""
+
+    def one(self, x):
+        return jnp.where(x >= 0, self.strength * x, jnp.inf)
+
+    def support(self, temperature, xp=np):
+        return 0.0, 60 * temperature / self.strength
+
+    def nodes(self, temperature, count=4001, xp=np):
+        x = xp.exp(xp.linspace(-45.0, xp.log(self.support(temperature, xp)[1]), count))  # dense at the wall
+        return x, x * (xp.log(x[1]) - xp.log(x[0]))
+
+
+@pytree
+class Endless(potentials.Solvable):
+    """Nothing confines, and its author says so."""
+
+    def __call__(self, position):
+        return 0.0 * jnp.sum(position)
+
+    def log_partition(self, temperature, like):
+        return jnp.inf * temperature
+
+    def moments(self, temperature, like):
+        return np.zeros(1), np.full((1, 1), np.inf)
+
+    def draw(self, temperature, like, key, n):
+        raise NotImplementedError
+
+
 BAD = [
+    (lambda: Loose().equilibrium(1.0), "-50 to 50.* 3.13 T above.*must be 30.*does not exist, or `support`"),
+    (lambda: Endless().equilibrium(1.0), "no partition function at temperature 1: ln Z .*inf"),
     (both_swept, "a number of the potential is swept.*thermodynamic_integration"),
     (with_cooling, "temperature still changes"),
     (heat_by_truth, "temperature must be a number; got True"),
@@ -142,3 +190,46 @@ def test_what_an_entropy_of_few_particles_misses_is_in_its_error(landscape, temp
     draws = np.asarray(state.sample(7, 24 * 700)).reshape(24, 700, -1)
     z = np.array([(m.value - state.entropy) / m.error for m in map(engine.entropy, draws)])
     assert np.abs(z).max() < 4.5 and np.abs(z.mean()) < 1.5
+
+
+MODES = potentials.GaussianMixture(
+    means=[-24.84, -0.93, 23.93], scales=[0.297, 0.068, 0.037], weights=[0.48, 0.16, 0.36]
+)
+
+
+@pytest.mark.parametrize(
+    "landscape, temperature, edges, exact",
+    [
+        (MODES, 1.0, [-40.0, 0.0, 40.0], [0.64, 0.36]),
+        (MODES, 1.0, [-40.0, -10.0, 13.0, 40.0], [0.48, 0.16, 0.36]),
+        (potentials.TripleWell(), 1e-4, [-3.0, -0.5, 0.5, 3.0], None),
+        (potentials.Cosine(amplitude=100.0), 0.01, [1.0, 5.0, 8.0], [0.0, 1.0]),  # around 2π
+    ],
+)
+def test_bins_far_wider_than_what_is_in_them(landscape, temperature, edges, exact):
+    """Peaks that no node of a bin would see are where the quantiles are; three wells are weighed by their curvatures."""
+    if exact is None:
+        weights = 1 / np.sqrt([54.0, 13.5, 54.0])
+        exact = weights / weights.sum()
+    found = landscape.equilibrium(temperature).bin_probabilities(edges)
+    np.testing.assert_allclose(found, exact, atol=1e-4 if temperature == 1e-4 else 1e-9)
+
+
+def test_a_wall_ends_a_density():
+    """Z = T/g and <x> = T/g of the barometric law (analytic.md B): beyond its floor the energy is infinite."""
+    state = Barometric(strength=2.0).equilibrium(0.8)
+    assert state.log_partition == pytest.approx(np.log(0.4), abs=1e-10)
+    assert (state.mean[0], state.mean_energy) == pytest.approx((0.4, 0.8), rel=1e-10)
+
+
+def test_a_corner_has_no_configurational_temperature_and_no_verdict():
+    """On |x| it is NaN, without warnings of numpy's, and what is not decided is counted."""
+    measured = [observables.Mean(m) for m in (observables.configurational_temperature, observables.kinetic_temperature)]
+    draws = np.asarray(potentials.Laplace().equilibrium(1.0).sample(3, 100))
+    with pytest.warns(UserWarning, match="twice differentiable"):
+        found = run(potentials.Laplace(), positions=draws, steps=40, measured=measured)
+    assert np.isnan(found.observables[0].mean)
+    table = engine.thermometers(found)
+    assert [line.passed for line in table.lines.values()].count(None) == 1 and "all passed, 1 not decided" in str(table)
+    assert "nothing was decided" in str(Verdict("", {"x": Line(1.0, 1.0, passed=None)}))
+    assert "NOT passed: x" in str(Verdict("", {"x": Line(1.0, 2.0, passed=False), "y": Line(1.0, 1.0, passed=None)}))

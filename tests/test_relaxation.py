@@ -114,6 +114,19 @@ def test_relaxation_to_the_law_of_a_large_step():
     assert abs(own.kl[-1]) < Z * own.error[-1]
 
 
+def test_what_the_closed_form_does_not_have_is_the_scheme():
+    """At a step of 0.05 Euler and Maruyama's own law in discrete time is met, and the continuous one lies above it."""
+    bath, law = EulerMaruyama(step_size=0.05), OVERDAMPED
+    step, exact = linear_map(bath, Harmonic(), np.zeros(1)), []
+    for k in range(41):
+        exact += [float(law.divergence(UNIT))] if k % 4 == 0 else []
+        law = Gaussian(step.drift @ law.mean, step.drift @ law.covariance @ step.drift.T + step.noise @ step.noise.T)
+    found = engine.relaxation(Harmonic(), bath, start(200_000), steps=40, every=4, key=3)
+    assert np.all(np.abs(found.kl - exact) < Z * found.error)
+    continuous = ou.overdamped(1.0, temperature=1.0).divergence(found.times, OVERDAMPED)
+    assert np.max((continuous - found.kl) / found.error) > 2 * Z
+
+
 def test_a_hotter_bath_never_arrives():
     """Held against T = 1, a bath at T = 1.1 stays (r - 1 - ln r)/2, r = 1.1, away."""
 

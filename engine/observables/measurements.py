@@ -248,7 +248,7 @@ class _ConfigurationalTemperature(Measurement):
         return dot(gradient, gradient), laplacian(potential, state.position)
 
     def finish(self, mean: Any) -> Any:
-        with np.errstate(invalid="ignore"):  # a flat energy has none
+        with np.errstate(divide="ignore", invalid="ignore"):  # a flat energy, or a corner, has none
             return mean[:1] / mean[1:2]
 
     def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:

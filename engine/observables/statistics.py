@@ -96,6 +96,7 @@ def pool(merge: Callable, units: Any) -> Any:
     return jax.tree.map(lambda a: a[..., 0], fold(merge, rows))
 
 
+@np.errstate(divide="ignore", invalid="ignore")  # a ratio that does not exist is NaN in the result, not a warning
 def jackknife(merge: Callable, units: Any, statistic: Callable, count: Callable) -> Estimate:
     """Bias-corrected estimate and error of a statistic of merged units (Busing, Meijer, van der Leeden 1999).
 
@@ -121,8 +122,7 @@ def jackknife(merge: Callable, units: Any, statistic: Callable, count: Callable)
     h = counts.sum(0) / np.maximum(counts, 1e-300)
     corrected = n * value - np.sum((1 - 1 / h) * left_out, axis=0)
     pseudo = h * value - (h - 1) * left_out
-    with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.sqrt(np.mean((pseudo - corrected) ** 2 / (h - 1), axis=0))
+    error = np.sqrt(np.mean((pseudo - corrected) ** 2 / (h - 1), axis=0))
     return Estimate(corrected, error, n - 1)
 
 
