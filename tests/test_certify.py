@@ -71,6 +71,13 @@ def test_every_word_declares_what_is_so(word):
     assert exactly(integrators.Splitting(scheme=word, step_size=0.1, friction=1.3)).require().passed
 
 
+def test_what_is_exact_on_its_way():
+    """The Ornstein-Uhlenbeck step alone, and whatever does not declare it has it not."""
+    shown = {name: exactly(NAMED[name]())["exact for transients"].measured for name in ("BAOAB", "LeimkuhlerMatthews")}
+    assert exactly(NAMED["ExactOrnsteinUhlenbeck"]())["exact for transients"].measured == "yes"
+    assert shown == {"BAOAB": "no", "LeimkuhlerMatthews": "no"}
+
+
 def test_its_numbers_are_the_closed_forms():
     """analytic.md A.2 and A.3: k<x²>/T and <p²>/mT at quarters of the limit hω = 2 (w = 1/4, 1, 9/4), or z = 2."""
     w = np.array([0.25, 1, 2.25])
@@ -168,6 +175,13 @@ class Joint(integrators.Splitting):
 
 
 @engine.pytree
+class Timely(integrators.CrankNicolson):
+    """The exact law, and not the exact way there."""
+
+    exact = frozenset({"positions", "transients"})
+
+
+@engine.pytree
 class Silent(integrators.Splitting):
     """A bath that declares no stationary order."""
 
@@ -218,6 +232,7 @@ MUTANTS = [
     (Limping(step_size=0.1), "T sampled/bath as h → 0"),
     (Early(step_size=0.1), "exact for momenta"),
     (Joint(scheme="BAOA", step_size=0.1), "exact for jointly"),
+    (Timely(step_size=0.1), "exact for transients"),
     (Silent(step_size=0.1), "stationary order"),
     (Heavy(step_size=0.1), None),  # by whichever line
     (Mute(step_size=0.1), "T sampled/bath as h → 0"),

@@ -35,7 +35,7 @@ def on_quadratics(integrator: Any, limit: float, transport: Free | None) -> dict
     power = 2 if integrator.has_momentum else 1  # k ~ (hω)², or μhk
     probes = {f: _reading(integrator, reach * f**power) for f in FRACTIONS}
     lines = sampled(integrator, reach)
-    lines |= _exactness(integrator, probes)
+    lines |= _exactness(integrator, probes, all(_transients(integrator, reach * f**power) for f in FRACTIONS))
     name, plural = ("mass", "masses") if integrator.has_momentum else ("mobility", "mobilities")
     lines["coordinates share no noise"] = _coupled(integrator, reach, np.ones(3), name)
     if has_number(integrator, name):
@@ -145,13 +145,14 @@ def _proportional(integrator: Any, reach: float) -> Line:
     return Line(ratio, 1.0, passed=abs(ratio - 1) < EXACT)
 
 
-def _exactness(integrator: Integrator, probes: dict[float, Reading]) -> dict[str, Line]:
+def _exactness(integrator: Integrator, probes: dict[float, Reading], transients: bool) -> dict[str, Line]:
     """What is sampled exactly at every probe, against what is declared."""
     near = lambda value, target: all(abs(getattr(r, value) - target) < EXACT for r in probes.values())  # noqa: E731
     found = {"positions": near("positions", 1.0)}
     if integrator.has_momentum:
         found["momenta"] = near("momenta", 1.0)
         found["jointly"] = found["positions"] and found["momenta"] and near("correlation", 0.0)
+    found["transients"] = transients
     lines = {}
     for what, holds in found.items():
         declared = what in integrator.exact
@@ -159,6 +160,29 @@ def _exactness(integrator: Integrator, probes: dict[float, Reading]) -> dict[str
         lines[f"exact for {what}"] = Line("yes" if holds else "no", "yes" if declared else "no",
                                           passed=holds or not declared, note=note)  # fmt: skip
     return lines
+
+
+def _transients(integrator: Integrator, stiffness: float) -> bool:
+    """Whether covariances now, a step and two steps later are those of the continuous dynamics, exp(Gt) Σ, for one mode.
+
+    overdamped: G = -μk, Σ = T/k;    else G = ((0, 1/m), (-k, -γ)), Σ = diag(T/k, mT)
+    """
+    from scipy.linalg import expm
+
+    step, h, t = on_mode(integrator, stiffness), float(integrator.step_size), float(integrator.temperature)
+    if step.momentum is None:
+        rate, read = integrator.mobility, step.position
+        generator, law = np.array([[-stiffness * float(rate or 1.0)]]), np.array([[t / stiffness]])
+    else:
+        rate, read, mass = integrator.friction, np.concatenate([step.position, step.momentum]), mass_of(integrator)
+        generator = np.array([[0, 1 / mass], [-stiffness, -float(rate or 0.0)]])
+        law = np.diag([t / stiffness, mass * t])
+    covariance, scale = step.stationary()[1], np.sqrt(np.outer(np.diag(law), np.diag(law)))
+    for steps in range(3):
+        found = read @ np.linalg.matrix_power(step.drift, steps) @ covariance @ read.T
+        if np.abs((found - expm(generator * h * steps) @ law) / scale).max() > EXACT:
+            return False
+    return True
 
 
 def _coupled(integrator: Integrator, reach: float, factors: np.ndarray, name: str) -> Line:
