@@ -48,7 +48,8 @@ def certify(
     methods: which to use, as far as the scheme lets them.
     "linear": on quadratic energies a step is a linear map of state and noise, so that its law is linear algebra: the
     limit of stability, temperatures as h → 0, the stationary order, which of positions, momenta, both jointly, and
-    transients are exact, how T enters, three coupled coordinates off centre with unequal masses, free diffusion and drift, strong order.
+    transients are exact, how T enters, three coupled coordinates off centre with unequal masses, free diffusion and
+    drift, strong order.
     "transfer": averages on 2 log cosh x, -2 cos x on the circle, and (x² - 1)² for one coordinate, by Gauss and Hermite:
     the stationary order, that at a fixed time, and that symmetric landscapes have symmetric laws. "montecarlo": a
     population under `simulate` that starts at exact draws must stay in its law (that of the scheme at its step where it is
