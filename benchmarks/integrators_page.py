@@ -1,13 +1,11 @@
 """docs/integrators.md and its pictures from benchmarks/results/integrators/; `make bench-integrators` runs it last."""
 
-import datetime
 import functools
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
-import performance
 import problems
 
 from heatbath import engine
@@ -99,7 +97,7 @@ def temperatures(rows: list[list[Any]]) -> str:
 
 
 def pictures(found: engine.Benchmark, name: str, potential: str) -> None:
-    """The ten best, by rank, and Euler and Maruyama's."""
+    """The ten best, by rank, and Euler and Maruyama's and BlackJAX's."""
     ranks = found.ranking()
     here = [str(r["integrator"]) for r in ranks[ranks["potential"] == potential]]
     only = [*here[:SHOWN], *(n for n in ("EulerMaruyama", *RIVALS) if n in here[SHOWN:])]
@@ -177,7 +175,8 @@ def write(results: pathlib.Path) -> None:
         picture = f"![{problem.title}](integrators/{name}.png)"
         words = f"U: {problem.words} Friction {problem.friction:g}."
         energies.append("\n\n".join([f"### {problem.title}", words, of_one(part, problem.title), picture]))
-    versions = performance.versions()
+    made = json.loads((results / "machine.json").read_text())  # when and where the figures are from, not the page
+    versions = made["versions"]
     checked = results / "temperatures.json"
     rows = json.loads(checked.read_text()) if checked.exists() else []
     judged = results / "certificates.json"
@@ -186,7 +185,7 @@ def write(results: pathlib.Path) -> None:
     ranked = [line.split("|")[1].strip() for line in overall(found).split("\n")[2:]]
     best = next(name for name in ranked if not name.startswith(PEER))  # peers ran on some energies only
     text = PAGE.format(
-        date=datetime.date.today().isoformat(), device=performance.processor(), python=versions["python"],
+        date=made["date"], device=made["device"], python=versions["python"],
         jax=versions["jax"], heatbath=versions["heatbath"], blackjax=versions["blackjax"], jax_md=versions["jax-md"],
         precision=found.precision, particles=256, cap=CAP, best=best, overall=overall(found), peers=against_peers(found),
         left_out="\n".join(f"- {name}: {why}" for name, why in problems.shipped(problems.PROBLEMS["harmonic"])[1].items()),
