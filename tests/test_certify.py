@@ -59,6 +59,38 @@ def test_numbers_of_the_bath_do_not_matter(case):
     assert verdict.passed, str(verdict)
 
 
+@pytest.mark.parametrize(
+    "integrator",
+    [integrators.EulerMaruyama(step_size=1e-6, temperature=300.0), integrators.EulerMaruyama(step_size=50.0, mobility=1e6),
+     integrators.BAOAB(step_size=0.1, mass=1e-7),
+     integrators.BAOAB(step_size=1e4, mass=1e7, friction=1e-6, temperature=1e-3),
+     integrators.UnderdampedEulerMaruyama(step_size=1e-3, friction=0.01)],
+)  # fmt: skip
+def test_units_of_any_size(integrator):
+    """In femtoseconds, in seconds, of electrons and of stars; and a scheme that is stable for hω² < γ alone."""
+    verdict = exactly(integrator)
+    assert verdict.passed, str(verdict)
+
+
+def test_noise_without_a_temperature_is_not_passed():
+    """A temperature that is written into the step cannot be asked about."""
+
+    @engine.pytree
+    class Fixed(engine.Integrator):
+        step_size: Any = engine.number("positive")
+        noise = engine.NoiseSpec(normals=1)
+        weak_order = stationary_order = 1
+
+        def init(self, potential, position, noise):
+            return integrators.Position(position)
+
+        def step(self, potential, state, noise):
+            x, h = state.position, self.step_size
+            return state._replace(position=x - h * potential.gradient(x) + jnp.sqrt(2 * h) * noise.normals[0])
+
+    assert exactly(Fixed(step_size=0.1)).failures == ("declares its temperature",)
+
+
 @pytest.mark.parametrize("step_size", [0.01, 2.0])
 def test_a_first_order_word_passes_at_any_friction(step_size):
     """Its bias is aγh + b(hω)²: where one term leads, and where the other, depends on γ/ω."""

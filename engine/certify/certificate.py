@@ -79,6 +79,8 @@ def certify(
         raise ValueError(f"landscapes must be some of {shapes}; got {tuple(landscapes)}")
     title = f"certificate of {getattr(integrator, 'scheme', type(integrator).__name__)}"
     title += "" if bath else "; no bath, hence no stationary law"
+    if integrator.temperature is None and any(integrator.noise):
+        lines["declares its temperature"] = Line("no", "yes", passed=False, note="it draws noise")
     transport, reach = None, None
     try:
         on_mode(integrator, 1e-3)

@@ -14,6 +14,7 @@ from .scheme import Free, free, has_number, mass_of, on_mode, probe, with_number
 RIGHT = 1e-3  # departure of an extrapolated temperature from the bath's that is still no error
 EXACT = 1e-9  # relative departure that is still rounding
 FRACTIONS = (0.25, 0.5, 0.75)  # of the stability limit in hω, where laws are looked at
+SMALL = (1e-4, 1e-6, 1e-8)  # of a natural stiffness, where a scheme must be stable
 WARM = 0.6  # times the temperature, at which coupled coordinates are looked at
 UNEQUAL = np.array([0.4, 1.0, 2.3])  # times the mass or mobility
 # an orthogonal matrix of rationals, the stiffnesses of its columns as parts of the largest stable one, and a centre
@@ -52,7 +53,13 @@ def on_quadratics(integrator: Any, limit: float, transport: Free | None) -> dict
 
 def reach_of(integrator: Any, limit: float) -> float:
     """The largest stiffness that is looked at."""
-    return limit if np.isfinite(limit) else 4.0 / float(integrator.step_size) ** 2
+    return limit if np.isfinite(limit) else 4.0 * _unit(integrator)
+
+
+def _unit(integrator: Integrator) -> float:
+    """The stiffness at which hω, or μhk, is 1: whatever units the integrator's numbers are in."""
+    h = float(integrator.step_size or 1.0)
+    return mass_of(integrator) / h**2 if integrator.has_momentum else 1 / (h * float(integrator.mobility or 1.0))
 
 
 def show_limit(integrator: Integrator, limit: float) -> dict[str, Line]:
@@ -65,9 +72,9 @@ def show_limit(integrator: Integrator, limit: float) -> dict[str, Line]:
 def stability(integrator: Integrator) -> float | None:
     """The largest stable stiffness at the integrator's step; None if no small stiffness is stable."""
     stable: Callable[[float], bool] = lambda k: on_mode(integrator, k).radius < 1 + 1e-9  # noqa: E731
-    unit = 1 / float(integrator.step_size or 1.0) ** 2
-    low = unit * 1e-4
-    if not stable(low):
+    unit = _unit(integrator)
+    low = next((unit * part for part in SMALL if stable(unit * part)), None)
+    if low is None:
         return None
     high = low
     while stable(high):
