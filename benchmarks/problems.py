@@ -14,10 +14,11 @@ from heatbath import engine, integrators, potentials
 HERE = pathlib.Path(__file__).parent
 ENERGY = HERE / "results" / "breast_cancer_energy.npz"  # by `reference_posterior.py`
 LEFT_OUT = {
-    "Descent": "an optimiser, with no bath of its own",
+    "Descent": "an optimiser; at a temperature plain descent is EulerMaruyama, and the heavy ball a kin of SymplecticEuler",
     "Verlet": "conserves the energy, no bath",
     "Splitting": "its words are listed by their names",
     "Metropolis": "HMC, MALA and GHMC are made of it",
+    "MultipleTimeSteps": "for sums of a cheap and an expensive energy, and each of these is one",
 }
 
 

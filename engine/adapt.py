@@ -204,11 +204,17 @@ def _departure(quantity: str, value: float, target: float) -> float:
 
 
 def _critical(run: Run) -> float:
-    """γ = 2√(T/λ), λ the largest eigenvalue of mass × covariance of x: critical damping of the slowest direction."""
+    """γ = 2√(T/λ), λ the largest eigenvalue of mass × covariance of x: critical damping of the slowest direction.
+
+    As long as all particles are in one place, the friction stays what it is.
+    """
     x, heavy = (
         np.asarray(jax.vmap(lambda position, c=c: ravel(times(c, position)))(run.positions), float)
         for c in (1.0, run.integrator.mass)
     )
     x = x - x.mean(axis=0)
     product = x.T @ heavy if x.shape[1] < len(x) else heavy @ x.T  # of the same largest eigenvalue
-    return float(2 * np.sqrt(float(run.integrator.temperature) * len(x) / np.linalg.eigvals(product).real.max()))
+    slowest = np.linalg.eigvals(product).real.max() / len(x)
+    if not slowest > 0:
+        return float(run.integrator.friction)
+    return float(2 * np.sqrt(float(run.integrator.temperature) / slowest))

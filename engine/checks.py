@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .linear import NotLinear, stability_limit
-from .marks import is_mark
+from .marks import is_mark, with_number
 from .protocols import Draw, Integrator, Potential
 from .pytree import is_configuration, named_leaves, size_of
 
@@ -153,14 +153,21 @@ def check_step(integrator: Integrator, state: Any, new: Any) -> None:
 
 
 def check_stability(integrator: Integrator, potential: Potential, position: Any) -> None:
-    """Warn of a step beyond the limit of stability: of linear schemes of plain numbers, on a quadratic energy.
+    """Warn of a step beyond the limit of stability: of linear schemes on a quadratic energy, the largest step of many.
 
-    position: the shapes of one particle, of at most `DENSE` coordinates.
+    position: the shapes of one particle, of at most `DENSE` coordinates. A temperature, of whatever kind, does not matter;
+    where other numbers are schedules or one a particle or rung, nothing is said.
     """
-    leaves = [leaf for part in (integrator, potential) for _, _, leaf in named_leaves(part, is_mark)]
-    if not potential.quadratic or potential.chance or any(is_mark(leaf) or callable(leaf) for leaf in leaves):
+    if not potential.quadratic or potential.chance or integrator.step_size is None or size_of(position) > DENSE:
         return
-    if integrator.step_size is None or size_of(position) > DENSE:
+    if is_mark(integrator.step_size):
+        integrator = with_number(integrator, "step_size", float(np.max(integrator.step_size.values)))
+    if any(
+        is_mark(leaf) or callable(leaf) for name, _, leaf in named_leaves(integrator, is_mark) if name == "temperature"
+    ):
+        integrator = with_number(integrator, "temperature", 1.0)
+    leaves = [leaf for part in (integrator, potential) for _, _, leaf in named_leaves(part, is_mark)]
+    if any(is_mark(leaf) or callable(leaf) for leaf in leaves):
         return
     try:
         limit = stability_limit(integrator, potential, position)

@@ -39,12 +39,15 @@ class LinearMap(NamedTuple):
 
     def stationary(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean (s,) and covariance (s, s) of the stationary law; raises `NoStationary` where there is none."""
-        from scipy.linalg import solve_discrete_lyapunov
+        from scipy.linalg import matrix_balance, solve_discrete_lyapunov
 
         if not self.radius < 1 - 1e-13:
             raise NoStationary(f"no stationary law: the spectral radius of a step is {self.radius:.6g}, not below 1")
         mean = np.linalg.solve(np.eye(len(self.drift)) - self.drift, self.constant)
-        return mean, solve_discrete_lyapunov(self.drift, self.noise @ self.noise.T)
+        # in units in which positions and momenta are of one size, whatever the mass: powers of two, so nothing is rounded
+        balanced, (units, _) = matrix_balance(self.drift, permute=False, separate=True)
+        noise = self.noise / units[:, None]
+        return mean, solve_discrete_lyapunov(balanced, noise @ noise.T) * np.outer(units, units)
 
     def of_position(self) -> tuple[np.ndarray, np.ndarray]:
         """Stationary mean (d,) and covariance (d, d) of the position."""

@@ -15,7 +15,8 @@ from .run import Run
 def redraw_momenta(run: Run, *, key: Any) -> Run:
     """The run with all momenta drawn anew from the bath's temperature; nothing else of it changes.
 
-    Momenta are those of the Maxwell-Boltzmann law p ~ N(0, TM) at the temperature and mass of the run's next step. They
+    Momenta are those of the Maxwell-Boltzmann law p ~ N(0, TM) at the temperature and mass of the run's next step; a normal
+    that the state keeps for the next step is drawn with them, as it is at the start of a run. They
     depend on the key and the particle's number alone: the same key gives the same momenta. Observables go on, and the
     noise of further steps is what it would have been. Raises ValueError where the dynamics has no momenta.
     """
@@ -26,4 +27,5 @@ def redraw_momenta(run: Run, *, key: Any) -> Run:
     scheduled = evaluate_first(config.schedules, run.step, run.position, dtype)
     words = key_words(key)
     fresh = initialise(config, run.positions, run.particles, words, scheduled, run.ladder, stream=Stream.MOMENTA)
-    return dataclasses.replace(run, state=run.state._replace(momentum=fresh.momentum))
+    drawn = {name: getattr(fresh, name) for name in ("momentum", "normal") if name in fresh._fields}
+    return dataclasses.replace(run, state=run.state._replace(**drawn))

@@ -193,7 +193,9 @@ class Integrator(abc.ABC):
     stationary_order: float | None = None  # of the bias of position averages at equilibrium; inf where there is none on
     # any energy (a Metropolis test); None without such a law
     strong_order: float | None = None  # of paths driven by one noise, for schemes that offer `coarsen`
-    exact: frozenset[str] = frozenset()  # of "positions", "momenta", "jointly": exact on Gaussians at any stable step
+    exact: frozenset[str] = (
+        frozenset()
+    )  # of "positions", "momenta", "jointly", "transients": on Gaussians, at any stable step
     gradients: int = 1  # a step: one for each distinct position at which the particle is kicked
     noise: NoiseSpec = NoiseSpec()  # what `step` takes
     init_noise: NoiseSpec = NoiseSpec()  # what `init` takes; at most normals

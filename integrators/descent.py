@@ -23,9 +23,11 @@ class Descent(Integrator):
 
         updates, s' = optimizer.update(∇U(x) + σ√T ξ, s, x),    x' = x + updates
 
-    optimizer: an `optax.GradientTransformation`, which sees each particle's tree of parameters as a tree. Its numbers,
-    momentum, schedules and counters are its own (`optax.inject_hyperparams` keeps numbers in its state). Decoupled weight
-    decay (`optax.adamw`) is no part of U: what such an optimiser goes down is not the energy that is measured.
+    optimizer: an `optax.GradientTransformation`, which sees each particle's tree of parameters as a tree, and the value of
+    the energy where it asks for one. Its numbers, momentum, schedules and counters are its own
+    (`optax.inject_hyperparams` keeps numbers in its state), and so is its chance: `optax.noisy_sgd` draws the same for all
+    particles, and a line search takes gradients that are not counted. Decoupled weight decay (`optax.adamw`) is no part of
+    U: what such an optimiser goes down is not the energy that is measured.
     temperature, noise_scale: T and σ of noise on the gradient that the optimiser sees. It has no Gibbs law, at T or any
     other temperature, so no stationary order is declared and `compare` refuses it. Without σ none is drawn, and T must be 0.
 
@@ -104,10 +106,11 @@ class Descent(Integrator):
         return Descending(position, self._transformation().init(position))
 
     def step(self, potential: Potential, state: Descending, noise: Noise) -> Descending:
-        (x, s), g = state, potential.gradient(state.position)
+        (x, s), (value, g) = state, potential.value_and_gradient(state.position)
         if noise.normals:
             g = optax.tree.add_scale(g, self._scale() * jnp.sqrt(self.temperature), noise.normals[0])
-        updates, s = self._transformation().update(g, s, x)
+        taking = optax.with_extra_args_support(self._transformation())
+        updates, s = taking.update(g, s, x, value=value, grad=g, value_fn=potential)  # for those that ask
         return Descending(optax.apply_updates(x, updates), s)
 
     def _transformation(self) -> Any:

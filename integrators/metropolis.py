@@ -95,13 +95,16 @@ class Metropolis(Integrator):
     @property
     def _moves(self) -> Splitting:
         """The word without its O's."""
-        return dataclasses.replace(self.word, scheme=self.word.scheme.strip("O"))
+        scheme, fractions = self.word.scheme, self.word.fractions
+        kept = fractions and tuple(f for f, letter in zip(fractions, scheme, strict=True) if letter != "O")
+        return dataclasses.replace(self.word, scheme=scheme.strip("O"), fractions=kept)
 
     @property
-    def _thermostats(self) -> tuple[int, int]:
-        """The numbers of O's before and after the test."""
-        scheme = self.word.scheme
-        return len(scheme) - len(scheme.lstrip("O")), len(scheme) - len(scheme.rstrip("O"))
+    def _thermostats(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The fractions of the step of the O's before and after the test."""
+        scheme, fractions = self.word.scheme, [fraction for _, fraction in self.word.word]
+        before, after = len(scheme) - len(scheme.lstrip("O")), len(scheme.rstrip("O"))
+        return tuple(fractions[:before]), tuple(fractions[after:])
 
     @property
     def gradients(self) -> int:
@@ -114,7 +117,7 @@ class Metropolis(Integrator):
     @property
     def noise(self) -> NoiseSpec:
         low, high = self._lengths
-        return NoiseSpec(normals=max(1, sum(self._thermostats)), uniforms=1 + (low < high))
+        return NoiseSpec(normals=max(1, self.word.scheme.count("O")), uniforms=1 + (low < high))
 
     def init(self, potential: Potential, position: Any, noise: Noise) -> Judged:
         x, p, g = self._moves.init(potential, position, noise)
@@ -126,11 +129,10 @@ class Metropolis(Integrator):
         return state._replace(gradient=g, energy=potential(state.position))
 
     def step(self, potential: Potential, state: Judged, noise: Noise) -> Judged:
-        (before, after), xi = self._thermostats, iter(noise.normals)
-        part = self.word.step_size / max(1, before + after)
+        (before, after), h, xi = self._thermostats, self.word.step_size, iter(noise.normals)
         p = state.momentum if before + after else self.word.thermal(noise)
-        for _ in range(before):
-            p = self.word.thermalise(p, part, next(xi))
+        for part in before:
+            p = self.word.thermalise(p, h * part, next(xi))
         old = Phase(state.position, p, state.gradient)
         new = self._propose(potential, old, noise)
         energy = potential(new.position)
@@ -141,8 +143,8 @@ class Metropolis(Integrator):
         x, p, g, energy = jax.tree.map(
             lambda a, b: jnp.where(taken(a), a, b), (*new, energy), (*self._rejected(old), state.energy)
         )
-        for _ in range(after):
-            p = self.word.thermalise(p, part, next(xi))
+        for part in after:
+            p = self.word.thermalise(p, h * part, next(xi))
         return Judged(x, p, g, energy, error, accepted)
 
     def _propose(self, potential: Potential, start: Phase, noise: Noise) -> Phase:

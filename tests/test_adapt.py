@@ -83,6 +83,14 @@ def test_energy_error_and_friction():
     assert "step_size" in text and "friction" in text and "target 0.2" in text and "not reached" not in text
 
 
+def test_friction_of_a_population_that_starts_in_one_place():
+    """There is no slowest direction yet: the friction stays what it is until there is one."""
+    well = potentials.Harmonic(stiffness=jnp.array([1.0, 9.0]))
+    found = engine.adapt(well, GHMC(step_size=0.2, friction=3.0), jnp.ones((256, 2)), acceptance=0.95, friction=True,
+                         blocks=8, steps=25, key=1, progress=False)  # fmt: skip
+    assert found.friction == pytest.approx(2, rel=0.5)  # 2√k of the softer direction
+
+
 def test_the_error_of_energy_is_that_of_the_bath_removed():
     """BAOAB without its bath is velocity Verlet."""
     bath, x, p = BAOAB(step_size=0.8, friction=2.0, mass=3.0), jnp.array([1.3]), jnp.array([0.7])

@@ -143,6 +143,9 @@ def test_the_picture_opens(found, tmp_path):
     labels = [text.get_text() for text in legends[0].get_texts()]
     assert "EulerMaruyama, order 1.0" in labels or "EulerMaruyama, order 1.1" in labels
     assert len(found.plot(potential="ring", only=["EulerMaruyama"]).axes[0].lines) == 1
+    names = found.integrators[::-1]  # a legend in the order that is asked for, and of what is exact it says so
+    listed = [text.get_text() for text in found.plot(only=names).axes[3].get_legend().get_texts()]
+    assert [label.split(",")[0] for label in listed] == names and "BAOAB, no bias" in listed
     with pytest.raises(ValueError, match="no rows of nowhere"):
         found.plot(potential="nowhere")
     with pytest.raises(ValueError, match="only names none"):

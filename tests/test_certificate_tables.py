@@ -12,28 +12,36 @@ import pytest
 
 from heatbath import engine, integrators
 from heatbath.engine import Integrator, Noise, NoiseSpec, number, pytree
-from heatbath.integrators import Position
+from heatbath.integrators import Phase
 
 pytestmark = pytest.mark.slow  # minutes, most of them to compile
 
 
 @pytree
-class Heun(Integrator):
-    """Stochastic Heun."""
+class OnSite(Integrator):
+    """Grønbech-Jensen and Farago's first form, with momentum and position at one moment, as the table reads them."""
 
     step_size: Any = number("positive")
+    friction: Any = number("positive", default=1.0)
     temperature: Any = number("non-negative", default=1.0)
-    noise = NoiseSpec(normals=1)
-    weak_order = stationary_order = gradients = 2
+    noise = init_noise = NoiseSpec(normals=1)
+    has_momentum, weak_order, stationary_order, gradients = True, 1, 2, 2
 
     def init(self, potential: Any, position: Any, noise: Noise) -> Any:
-        return Position(position)
+        return Phase(position, jnp.sqrt(self.temperature) * noise.normals[0], None)
+
+    def momentum(self, state: Any) -> Any:
+        return state.momentum
+
+    def kinetic_energy(self, state: Any) -> Any:
+        return jnp.sum(state.momentum**2) / 2
 
     def step(self, potential: Any, state: Any, noise: Noise) -> Any:
-        x, h = state.position, self.step_size
-        kick = jnp.sqrt(2 * h * self.temperature) * noise.normals[0]
-        here = potential.gradient(x)
-        return Position(x - h / 2 * (here + potential.gradient(x - h * here + kick)) + kick)
+        (x, p, _), h, half = state, self.step_size, self.friction * self.step_size / 2
+        a, b = (1 - half) / (1 + half), 1 / (1 + half)
+        eta, here = jnp.sqrt(4 * half * self.temperature) * noise.normals[0], -potential.gradient(x)
+        new = x + b * h * (p + h / 2 * here + eta / 2)
+        return Phase(new, a * p + h / 2 * (a * here - potential.gradient(new)) + b * eta, None)
 
 
 class Row(NamedTuple):
@@ -63,7 +71,7 @@ TABLES: dict[str, tuple[Any, list[Row]]] = {
         Row(WELL, "x²", LINE, "-9.12810e-4 -1.51791e-4 -3.47276e-5"),
         Row(STIFF, "x²", LINE, "-1.37758e-4 -3.25780e-5 -7.92728e-6"),
         Row(COSH, "x²", LINE, "-6.95229e-5 -1.73961e-5 -4.34612e-6")]),
-    "Heun": (Heun(step_size=0.1), [
+    "StochasticHeun": (integrators.StochasticHeun(step_size=0.1), [
         Row(CIRCLE, "cos x", RING, "4.246397e-3 1.262076e-3 3.360167e-4"),
         Row(CIRCLE, "rate", RING, "1.60787833 1.63760893 1.64494249"),
         Row(PUSHED, "sin x", (0.1, 0.05), "0.324773931 0.324512290"),
@@ -83,6 +91,17 @@ TABLES: dict[str, tuple[Any, list[Row]]] = {
     "OBA": (integrators.Splitting(scheme="OBA", step_size=0.1), [
         Row(CIRCLE, "cos x", UNDERDAMPED, "3.2914e-2 2.4921e-2 1.4459e-2"),
         Row(CIRCLE, "p²/mT", UNDERDAMPED, "7.6605e-2 1.6217e-2 3.7570e-3")]),
+    "GronbechJensen": (integrators.GronbechJensen(step_size=0.1), [
+        Row(CIRCLE, "cos x", UNDERDAMPED, "-1.0526e-4 -3.0158e-5 -7.8157e-6")]),
+    "GJF, on site": (OnSite(step_size=0.1), [
+        Row(CIRCLE, "cos x", UNDERDAMPED, "-1.0526e-4 -3.0158e-5 -7.8157e-6"),
+        Row(CIRCLE, "p²/mT", UNDERDAMPED, "-5.5893e-2 -1.3960e-2 -3.4892e-3")]),
+    "SymplecticEuler": (integrators.SymplecticEuler(step_size=0.1), [
+        Row(CIRCLE, "cos x", UNDERDAMPED, "-2.7060e-2 -5.7149e-3 -1.3387e-3"),
+        Row(CIRCLE, "p²/mT", UNDERDAMPED, "0.34238 0.12855 0.056509")]),
+    "UnderdampedEulerMaruyama": (integrators.UnderdampedEulerMaruyama(step_size=0.1), [
+        Row(CIRCLE, "cos x", UNDERDAMPED[1:], "-0.13274 -0.058005"),
+        Row(CIRCLE, "p²/mT", UNDERDAMPED[1:], "0.45896 0.20952")]),
 }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """What `engine.certify` lets pass, and what it must not: declarations are held, whatever a class says of itself."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,7 +29,6 @@ def test_every_bath_passes(case):
     assert "no bath" not in str(verdict)
 
 
-OTHERS = [case for case in INTEGRATORS if case.name not in {bath.name for bath in BATHS}]
 FEW = {
     "EulerMaruyama",
     "LeimkuhlerMatthews",
@@ -43,9 +44,9 @@ few_first = pytest.mark.parametrize(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.name)
-def test_everything_else_passes_too(case):
-    """By whatever method is left: populations for Metropolised kernels and thermostats; no law without a bath."""
+@pytest.mark.parametrize("case", INTEGRATORS, ids=lambda case: case.name)
+def test_everything_passes_by_all_methods(case):
+    """As a user asks, and each by whatever it lets be used: Metropolised kernels and thermostats by populations alone."""
     engine.certify(case.make()).require()
 
 
@@ -58,6 +59,38 @@ def test_numbers_of_the_bath_do_not_matter(case):
     assert verdict.passed, str(verdict)
 
 
+@pytest.mark.parametrize(
+    "integrator",
+    [integrators.EulerMaruyama(step_size=1e-6, temperature=300.0), integrators.EulerMaruyama(step_size=50.0, mobility=1e6),
+     integrators.BAOAB(step_size=0.1, mass=1e-7),
+     integrators.BAOAB(step_size=1e4, mass=1e7, friction=1e-6, temperature=1e-3),
+     integrators.UnderdampedEulerMaruyama(step_size=1e-3, friction=0.01)],
+)  # fmt: skip
+def test_units_of_any_size(integrator):
+    """In femtoseconds, in seconds, of electrons and of stars; and a scheme that is stable for hω² < γ alone."""
+    verdict = exactly(integrator)
+    assert verdict.passed, str(verdict)
+
+
+def test_noise_without_a_temperature_is_not_passed():
+    """A temperature that is written into the step cannot be asked about."""
+
+    @engine.pytree
+    class Fixed(engine.Integrator):
+        step_size: Any = engine.number("positive")
+        noise = engine.NoiseSpec(normals=1)
+        weak_order = stationary_order = 1
+
+        def init(self, potential, position, noise):
+            return integrators.Position(position)
+
+        def step(self, potential, state, noise):
+            x, h = state.position, self.step_size
+            return state._replace(position=x - h * potential.gradient(x) + jnp.sqrt(2 * h) * noise.normals[0])
+
+    assert exactly(Fixed(step_size=0.1)).failures == ("declares its temperature",)
+
+
 @pytest.mark.parametrize("step_size", [0.01, 2.0])
 def test_a_first_order_word_passes_at_any_friction(step_size):
     """Its bias is aγh + b(hω)²: where one term leads, and where the other, depends on γ/ω."""
@@ -68,6 +101,13 @@ def test_a_first_order_word_passes_at_any_friction(step_size):
 @pytest.mark.parametrize("word", ["AOAB", "OABAO", "OAB", "ABO", "AOBOA", "BAO", "OABA"])
 def test_every_word_declares_what_is_so(word):
     assert exactly(integrators.Splitting(scheme=word, step_size=0.1, friction=1.3)).require().passed
+
+
+def test_what_is_exact_on_its_way():
+    """The Ornstein-Uhlenbeck step alone, and whatever does not declare it has it not."""
+    shown = {name: exactly(NAMED[name]())["exact for transients"].measured for name in ("BAOAB", "LeimkuhlerMatthews")}
+    assert exactly(NAMED["ExactOrnsteinUhlenbeck"]())["exact for transients"].measured == "yes"
+    assert shown == {"BAOAB": "no", "LeimkuhlerMatthews": "no"}
 
 
 def test_its_numbers_are_the_closed_forms():
@@ -167,6 +207,13 @@ class Joint(integrators.Splitting):
 
 
 @engine.pytree
+class Timely(integrators.CrankNicolson):
+    """The exact law, and not the exact way there."""
+
+    exact = frozenset({"positions", "transients"})
+
+
+@engine.pytree
 class Silent(integrators.Splitting):
     """A bath that declares no stationary order."""
 
@@ -179,6 +226,24 @@ class Heavy(integrators.Splitting):
 
     def kinetic_energy(self, state):
         return super().kinetic_energy(state) / 2
+
+
+@engine.pytree
+class Mute(integrators.EulerMaruyama):
+    """The noise is forgotten."""
+
+    def step(self, potential, state, noise):
+        return super().step(potential, state, engine.Noise((jnp.zeros_like(noise.normals[0]),)))
+
+
+@engine.pytree
+class Stuck(integrators.EulerMaruyama):
+    """No force and no noise: nothing moves."""
+
+    gradients = 0
+
+    def step(self, potential, state, noise):
+        return state
 
 
 @engine.pytree
@@ -199,8 +264,11 @@ MUTANTS = [
     (Limping(step_size=0.1), "T sampled/bath as h → 0"),
     (Early(step_size=0.1), "exact for momenta"),
     (Joint(scheme="BAOA", step_size=0.1), "exact for jointly"),
+    (Timely(step_size=0.1), "exact for transients"),
     (Silent(step_size=0.1), "stationary order"),
     (Heavy(step_size=0.1), None),  # by whichever line
+    (Mute(step_size=0.1), "T sampled/bath as h → 0"),
+    (Stuck(step_size=0.1), "linear"),
     (Ascent(step_size=0.1), "stable"),
 ]
 
@@ -255,6 +323,71 @@ def test_a_nonlinear_step_is_said_to_be_one(integrator):
     assert verdict["linear"].measured == "no" and not verdict.passed
     assert type(integrator).__name__ in verdict["linear"].note
     assert "stationary order" not in verdict.lines  # nothing exact can be said
+
+
+class Ticking(NamedTuple):
+    position: Any
+    ticks: Any
+
+
+@engine.pytree
+class Counter(integrators.EulerMaruyama):
+    """Counts its steps, so that the linear map of its state has no stationary law; and its noise may be wrong."""
+
+    loudness: Any = engine.number("positive", default=1.0)
+
+    def init(self, potential, position, noise):
+        return Ticking(position, jnp.zeros((), position.dtype))
+
+    def step(self, potential, state, noise):
+        new = super().step(potential, state, engine.Noise((self.loudness * noise.normals[0],)))
+        return Ticking(new.position, state.ticks + 1)
+
+
+@pytest.mark.parametrize("loudness", [0.8, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_a_counter_in_the_state_hides_nothing(loudness):
+    """Without a stationary law of its own the population is held against the Gibbs state."""
+    found = engine.certify(Counter(step_size=0.1, loudness=loudness), methods=("linear", "montecarlo"))
+    assert "against the Gibbs state" in found.methods["montecarlo"]
+    assert found.passed == (loudness == 1) == ("population: positions" not in found.failures), str(found)
+
+
+@pytest.mark.slow
+def test_a_population_in_its_own_law_does_not_vouch_for_that_law():
+    verdict = engine.certify(Loud(step_size=0.1), methods=("montecarlo",))
+    assert "T sampled/bath as h → 0" in verdict.failures
+    assert verdict["population: positions"].passed
+    verdict = engine.certify(Mute(step_size=0.1), methods=("montecarlo",))
+    assert {"T sampled/bath as h → 0", "population moves"} <= {*verdict.failures}
+
+
+@engine.pytree
+class Leaning(integrators.EulerMaruyama):
+    """A force that is wrong by a third difference: nothing on quadratic energies, and on wells it leans to a side."""
+
+    gradients = 5
+
+    def step(self, potential, state, noise):
+        f = lambda s: potential.gradient(state.position + s / 2)  # noqa: E731
+        new = super().step(potential, state, noise)
+        return new._replace(position=new.position - 0.01 * self.step_size * (f(3) - 3 * f(1) + 3 * f(-1) - f(-3)))
+
+
+@engine.pytree
+class Lost(integrators.EulerMaruyama):
+    """Leaves the finite numbers on the left."""
+
+    def step(self, potential, state, noise):
+        return super().step(potential, state._replace(position=jnp.sqrt(state.position)), noise)
+
+
+def test_landscapes_see_what_quadratic_energies_do_not():
+    verdict = engine.certify(Leaning(step_size=0.2), methods=("linear", "transfer"))
+    assert {"<x> on 2 log cosh x", "<sin x> on -2 cos x"} == {*verdict.failures}, str(verdict)
+    verdict = engine.certify(Lost(step_size=0.2), methods=("transfer",))
+    assert not verdict.passed
+    verdict = engine.certify(Stuck(step_size=0.2), methods=("transfer", "montecarlo"))
+    assert verdict.failures == ("population moves",) and "no force moves it" in verdict.methods["transfer"]
 
 
 def test_what_is_not_linear_is_left_to_other_methods():

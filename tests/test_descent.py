@@ -35,6 +35,7 @@ OPTIMIZERS = {
     "clipped, decayed": lambda: optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.05, weight_decay=0.1)),
     "masked": lambda: optax.chain(
         optax.masked(optax.add_decayed_weights(0.3), {"w": True, "b": False}), optax.sgd(0.03)),
+    "on a plateau": lambda: optax.chain(optax.sgd(0.02), optax.contrib.reduce_on_plateau(patience=2, rtol=0.1)),
     "injected": lambda: optax.inject_hyperparams(optax.rmsprop)(learning_rate=FALLING, decay=0.95),
 }  # fmt: skip
 
@@ -47,7 +48,8 @@ def test_optimisers_are_those_of_optax(name):
     def alone(position):
         def step(_, carry):
             x, s = carry
-            updates, s = optimizer.update(jax.grad(loss)(x), s, x)
+            value, gradient = jax.value_and_grad(loss)(x)
+            updates, s = optax.with_extra_args_support(optimizer).update(gradient, s, x, value=value)
             return optax.apply_updates(x, updates), s
 
         return jax.lax.fori_loop(0, STEPS, step, (position, optimizer.init(position)))[0]

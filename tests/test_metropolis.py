@@ -137,6 +137,7 @@ KERNELS = {
     "HMC": HMC(step_size=0.9, steps=(2, 4), temperature=0.7, mass=2.5),
     "GHMC": Metropolis(word("OBABO", 0.9)),
     "drifts outside": Metropolis(word("ABAO", 0.9)),
+    "fractions": Metropolis(dataclasses.replace(word("OBABO", 0.9), fractions=(0.2, 0.5, 1, 0.5, 0.8))),
 }
 
 
@@ -145,6 +146,22 @@ def test_exact_draws_stay_exact(name):
     """Asymmetric target, T ≠ 1, mass ≠ 1, steps at which a tenth and more is rejected."""
     z = departures(KERNELS[name])
     assert np.abs(z).max() < Z, z
+
+
+def test_fractions_of_a_word():
+    """Those of A and B lie inside of the test, those of O outside: a bath for 0.2 h before it, and for 0.8 h after."""
+    h, g, still = 0.9, 0.5, Noise((jnp.zeros(1), jnp.zeros(1)), (), jnp.array([0.5]))
+    flat = as_potential(lambda x: 0 * jnp.sum(x))
+    before = KERNELS["fractions"].init(flat, jnp.zeros(1), Noise((jnp.ones(1),)))
+    after = KERNELS["fractions"].step(flat, before, still)
+    np.testing.assert_allclose(after.position, h / 2.5 * np.exp(-0.2 * g * h) * before.momentum, rtol=1e-6)
+    np.testing.assert_allclose(after.momentum, np.exp(-g * h) * before.momentum, rtol=1e-6)
+    equal = Metropolis(dataclasses.replace(word("OBABO", 0.9), fractions=(0.5, 0.5, 1, 0.5, 0.5)))
+    xi = Noise((jnp.ones(1), -jnp.ones(1)), (), jnp.array([0.5]))
+    steps = [kernel.step(WELL, kernel.init(WELL, jnp.ones(1), xi), xi) for kernel in (equal, KERNELS["GHMC"])]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *steps)
+    long = integrators.Yoshida(step_size=0.1)
+    assert Metropolis(long).gradients == 3 and Metropolis(long).noise.normals == 1
 
 
 @pytest.mark.parametrize("mutant", [WrongSign, NoFlip])

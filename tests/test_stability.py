@@ -54,6 +54,18 @@ def test_descent_has_a_limit_too():
         start(make(0.76))
 
 
+def test_the_largest_step_of_many_is_looked_at():
+    """A ladder of steps or temperatures, or a step for each particle, hides no step that is too large."""
+    hot = {"temperature": engine.sweep([0.5, 1.0])}
+    start(integrators.BAOAB(step_size=0.99, **hot))
+    start(integrators.BAOAB(step_size=engine.sweep([0.5, 0.99])))
+    for step in (engine.sweep([0.5, 1.01]), engine.each([0.1, 1.01, 0.1, 0.1])):
+        with pytest.warns(UserWarning, match=r"step_size 1\.01 is beyond BAOAB's limit"):
+            start(integrators.BAOAB(step_size=step))
+    with pytest.warns(UserWarning, match=r"step_size 1\.01 is beyond BAOAB's limit"):
+        start(integrators.BAOAB(step_size=1.01, **hot))
+
+
 @pytest.mark.parametrize("name", ["Verlet", "BAOAB", "UBU"])
 def test_free_coordinates_are_no_instability(name):
     """A double eigenvalue 1, which rounding splits by its root."""
@@ -63,5 +75,5 @@ def test_free_coordinates_are_no_instability(name):
 def test_no_word_where_the_law_is_not_linear():
     start(integrators.BAOAB(step_size=5.0), potentials.DoubleWell())
     start(integrators.HMC(step_size=5.0, steps=3))
-    start(integrators.BAOAB(step_size=engine.sweep([0.1, 5.0])))
+    start(integrators.BAOAB(step_size=5.0, friction=engine.sweep([0.1, 5.0])))
     start(integrators.CrankNicolson(step_size=50.0))

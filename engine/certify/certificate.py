@@ -15,7 +15,7 @@ from ..transfer import NoTransfer
 from ..verdict import Line, Verdict
 from .montecarlo import on_populations
 from .nonlinear import SHAPES, VARIANTS, Table, on_landscapes
-from .quadratic import on_quadratics, reach_of, show_limit, stability
+from .quadratic import on_quadratics, reach_of, sampled, show_limit, stability
 from .scheme import declared, free_limit, on_mode
 from .strong import strong_order
 from .structure import count_gradients, phase_space
@@ -47,13 +47,15 @@ def certify(
 
     methods: which to use, as far as the scheme lets them.
     "linear": on quadratic energies a step is a linear map of state and noise, so that its law is linear algebra: the
-    limit of stability, temperatures as h → 0, the stationary order, which of positions, momenta, and both jointly are
-    exact, how T enters, three coupled coordinates off centre with unequal masses, free diffusion and drift, strong order.
+    limit of stability, temperatures as h → 0, the stationary order, which of positions, momenta, both jointly, and
+    transients are exact, how T enters, three coupled coordinates off centre with unequal masses, free diffusion and
+    drift, strong order.
     "transfer": averages on 2 log cosh x, -2 cos x on the circle, and (x² - 1)² for one coordinate, by Gauss and Hermite:
-    the stationary order and that at a fixed time. "montecarlo": a population under `simulate` that starts at exact draws
-    must stay in its law (that of the scheme at its step where it is linear, the Gibbs state for an exact kernel), and its
-    particles must be independent; p = 1e-6 a line. With momenta, also the volume of phase space, symplecticity and time
-    reversal at friction 0. Gradients a step are counted.
+    the stationary order, that at a fixed time, and that symmetric landscapes have symmetric laws. "montecarlo": a
+    population under `simulate` that starts at exact draws must stay in its law (that of the scheme at its step where it is
+    linear, whose temperature is then looked at too; the Gibbs state for an exact kernel, and extrapolated for the rest), and
+    its particles must be independent; p = 1e-6 a line. In several wells too, where no transfer matrix saw a landscape.
+    With momenta, also the volume of phase space, symplecticity and time reversal at friction 0. Gradients are counted.
 
     landscapes: instead of the verdicts of "transfer", `.tables` of these landscapes at these steps, in units in which
     T = μ = 1 or T = m = γ = 1; for example {"x²/2 + x⁴/4": (0.05, 0.025)}. key: of the population, an integer.
@@ -77,6 +79,8 @@ def certify(
         raise ValueError(f"landscapes must be some of {shapes}; got {tuple(landscapes)}")
     title = f"certificate of {getattr(integrator, 'scheme', type(integrator).__name__)}"
     title += "" if bath else "; no bath, hence no stationary law"
+    if integrator.temperature is None and any(integrator.noise):
+        lines["declares its temperature"] = Line("no", "yes", passed=False, note="it draws noise")
     transport, reach = None, None
     try:
         on_mode(integrator, 1e-3)
@@ -91,8 +95,14 @@ def certify(
             lines |= on_quadratics(integrator, limit, transport) if bath else {}
             lines |= strong_order(integrator, reach)
             used["linear"] = "exact, on quadratic energies"
-    except (NotLinear, NoStationary) as error:
+        elif (
+            "montecarlo" in methods and bath
+        ):  # a population that stays in the scheme's own law says nothing of that law
+            lines |= sampled(integrator, reach)
+    except NotLinear as error:
         lines["linear"], used["linear"] = Line("no", "", passed=None), str(error)
+    except NoStationary as error:  # a state that counts its steps never rests: its law is left to the other methods
+        reach, lines["linear"], used["linear"] = None, Line("no", "", passed=None), str(error)
     if "linear" in methods:
         lines |= phase_space(integrator, transport)
     if "transfer" in methods and bath:
@@ -103,7 +113,7 @@ def certify(
             used["transfer"] = str(error)
     power = None
     if "montecarlo" in methods and bath:
-        found, power, used["montecarlo"] = on_populations(integrator, reach, key)
+        found, power, used["montecarlo"] = on_populations(integrator, reach, key, landscapes=bool(tables))
         lines |= found
     judged = any(line.passed is not None for name, line in lines.items() if name != "gradients a step")
     if bath and not judged and landscapes is None:

@@ -12,11 +12,13 @@ from ..pytree import number, pytree, static
 from ..transfer import NoTransfer, stationary_averages
 from ..verdict import Line
 from .scheme import Free, mass_of, with_numbers
+from .structure import silent
 
 ORDER = 0.15  # departure of a fitted order from the declared one that is still no error
 # relative accuracy of averages: of verdicts, of tables that were asked for, and that is taken at worst
 ACCURACY, FINEST, ACCEPT = 1e-8, 1e-9, 3e-5
 SEEN = 30.0  # errors above zero, that a bias must be to enter the fit
+ROUNDING = 1e-7  # of averages in natural units that are 0
 LATER = 4
 HALVINGS = 3  # more steps where the leading term does not lead yet
 
@@ -25,6 +27,7 @@ SHAPES: dict[str, Callable] = {
     "(x² - 1)²": lambda x: (x * x - 1) ** 2,
     "x²/2 + x⁴/4": lambda x: x**2 / 2 + x**4 / 4,
     "-2 cos x": lambda x: -2 * jnp.cos(x),
+    "x²/2 + cos 3x": lambda x: x**2 / 2 + jnp.cos(3 * x),
 }
 VARIANTS = {  # shape, constant force, γ in natural units: a force that no energy on the circle has, and a heavy bath
     "-2 cos x, pushed by 1": ("-2 cos x", 1.0, 1.0),
@@ -76,7 +79,8 @@ class Table(NamedTuple):
 
     def order(self, of: int) -> float | None:
         """The order of the bias of one column at the smallest steps that show one; None where none is seen."""
-        bias, seen = self.bias[:, of], SEEN * self.error * np.abs(self.exact[of])
+        scale = np.abs(self.exact[of])
+        bias, seen = self.bias[:, of], SEEN * self.error * scale + ROUNDING * (scale < ROUNDING)
         last = np.flatnonzero(np.abs(bias) > seen)
         return _slope(*bias[last[-2:]]) if len(last) > 1 else None
 
@@ -88,7 +92,7 @@ class Table(NamedTuple):
 
 
 def _slope(coarse: Any, fine: Any) -> float:
-    return float(np.log2(coarse / fine)) if coarse / fine > 0 else np.nan
+    return float(np.log2(coarse / fine)) if coarse * fine > 0 else np.nan
 
 
 def _measured(potential: Any, integrator: Any, state: Any) -> jax.Array:
@@ -119,6 +123,8 @@ def table(
     else:
         time = float(integrator.step_size) / 0.2
         length = np.sqrt(limit.mobility * temperature * time)
+    if not (length > 0 and np.isfinite(length)):
+        raise NoTransfer("the units of its landscapes come from its mobility, and no force moves it")
     names = (("cos x", "sin x") if shape == "-2 cos x" else ("x²", "x")) + ("p²/mT",) * integrator.has_momentum
     mean, deviation, exact = _exact(shape)
     exact = np.append(exact * (np.nan if force else 1), [1.0] * integrator.has_momentum)
@@ -127,10 +133,13 @@ def table(
     )
     steps, rows = list(steps), []
     for step in steps:  # which may grow
-        found = stationary_averages(
-            with_numbers(integrator, step_size=step * time), landscape, _measured, mean=mean * length,
-            deviation=deviation * length, accuracy=accuracy, accept=ACCEPT,
-        )  # fmt: skip
+        try:
+            found = stationary_averages(
+                with_numbers(integrator, step_size=step * time), landscape, _measured, mean=mean * length,
+                deviation=deviation * length, accuracy=accuracy, accept=ACCEPT,
+            )  # fmt: skip
+        except np.linalg.LinAlgError as error:
+            raise NoTransfer(f"{type(integrator).__name__} leads out of the finite numbers on {shape}") from error
         rate = np.nan if integrator.has_momentum else -np.log(found.radius) / step
         rows.append((found.values, found.error, rate, found.after(float(length), round(LATER * steps[0] / step))))
         values, error, rates, later = (np.array(column) for column in zip(*rows, strict=True))
@@ -154,8 +163,20 @@ def _exact(shape: str) -> tuple[float, float, np.ndarray]:
     return mean, np.sqrt(average(wide**2) - mean**2), np.array([average(f) for f in functions])
 
 
+def refusal(integrator: Integrator) -> str:
+    """What an integrator says that takes no energies but quadratic ones; nothing from others."""
+    zero = jnp.zeros(integrator.least_coordinates)
+    try:
+        jax.eval_shape(integrator.init, Landscape(shape="-2 cos x"), zero, silent(integrator.init_noise, zero))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def on_landscapes(integrator: Integrator, limit: Free, asked: dict | None) -> tuple[dict[str, Line], dict[str, Table]]:
     """Lines and tables, or the tables asked for; raises `NoTransfer` for a scheme that a transfer matrix cannot take."""
+    if said := refusal(integrator):
+        raise NoTransfer(said)
     if asked is not None:
         return {}, {shape: table(integrator, shape, steps, limit, accuracy=FINEST) for shape, steps in asked.items()}
     declared, weak = integrator.stationary_order, integrator.weak_order
@@ -177,6 +198,7 @@ def on_landscapes(integrator: Integrator, limit: Free, asked: dict | None) -> tu
         order = found.order(0)
         right = declared is not None and not _off(order, declared)
         lines[name] = Line("exact here" if order is None else order, shown, passed=right)
+        lines[f"<{found.names[1]}> on {shape}"] = _centred(found, declared)
     if refused is not None and not tables:
         raise refused
     if weak is not None and "-2 cos x" in tables:
@@ -192,6 +214,16 @@ def on_landscapes(integrator: Integrator, limit: Free, asked: dict | None) -> tu
             exact = float(found.exact[0])
             lines[f"<x²> on {shape} at h = {step:g}"] = Line(exact + bias, exact, step_bias=bias, passed=None)
     return lines, tables
+
+
+def _centred(found: Table, declared: float | None) -> Line:
+    """The odd average of a symmetric landscape: 0, or as small as the declared order makes it.
+
+    The even ones cannot see a law that leans to one side: to first order its error there is 0.
+    """
+    order, value = found.order(1), float(found.bias[-1, 1])
+    falls = order is None or (declared is not None and order > declared - ORDER)
+    return Line(0.0 if order is None else value, 0.0, passed=falls)
 
 
 def _off(order: float | None, declared: float | None) -> bool:

@@ -14,6 +14,7 @@ from .scheme import Free, free, has_number, mass_of, on_mode, probe, with_number
 RIGHT = 1e-3  # departure of an extrapolated temperature from the bath's that is still no error
 EXACT = 1e-9  # relative departure that is still rounding
 FRACTIONS = (0.25, 0.5, 0.75)  # of the stability limit in hω, where laws are looked at
+SMALL = (1e-4, 1e-6, 1e-8)  # of a natural stiffness, where a scheme must be stable
 WARM = 0.6  # times the temperature, at which coupled coordinates are looked at
 UNEQUAL = np.array([0.4, 1.0, 2.3])  # times the mass or mobility
 # an orthogonal matrix of rationals, the stiffnesses of its columns as parts of the largest stable one, and a centre
@@ -34,9 +35,8 @@ def on_quadratics(integrator: Any, limit: float, transport: Free | None) -> dict
     reach = reach_of(integrator, limit)
     power = 2 if integrator.has_momentum else 1  # k ~ (hω)², or μhk
     probes = {f: _reading(integrator, reach * f**power) for f in FRACTIONS}
-    lines = _temperature_and_order(integrator, reach)
-    lines |= _exactness(integrator, probes)
-    lines["fluctuations grow like T"] = _proportional(integrator, reach)
+    lines = sampled(integrator, reach)
+    lines |= _exactness(integrator, probes, all(_transients(integrator, reach * f**power) for f in FRACTIONS))
     name, plural = ("mass", "masses") if integrator.has_momentum else ("mobility", "mobilities")
     lines["coordinates share no noise"] = _coupled(integrator, reach, np.ones(3), name)
     if has_number(integrator, name):
@@ -53,7 +53,13 @@ def on_quadratics(integrator: Any, limit: float, transport: Free | None) -> dict
 
 def reach_of(integrator: Any, limit: float) -> float:
     """The largest stiffness that is looked at."""
-    return limit if np.isfinite(limit) else 4.0 / float(integrator.step_size) ** 2
+    return limit if np.isfinite(limit) else 4.0 * _unit(integrator)
+
+
+def _unit(integrator: Integrator) -> float:
+    """The stiffness at which hω, or μhk, is 1: whatever units the integrator's numbers are in."""
+    h = float(integrator.step_size or 1.0)
+    return mass_of(integrator) / h**2 if integrator.has_momentum else 1 / (h * float(integrator.mobility or 1.0))
 
 
 def show_limit(integrator: Integrator, limit: float) -> dict[str, Line]:
@@ -66,9 +72,9 @@ def show_limit(integrator: Integrator, limit: float) -> dict[str, Line]:
 def stability(integrator: Integrator) -> float | None:
     """The largest stable stiffness at the integrator's step; None if no small stiffness is stable."""
     stable: Callable[[float], bool] = lambda k: on_mode(integrator, k).radius < 1 + 1e-9  # noqa: E731
-    unit = 1 / float(integrator.step_size or 1.0) ** 2
-    low = unit * 1e-4
-    if not stable(low):
+    unit = _unit(integrator)
+    low = next((unit * part for part in SMALL if stable(unit * part)), None)
+    if low is None:
         return None
     high = low
     while stable(high):
@@ -100,8 +106,9 @@ def _reading(integrator: Integrator, stiffness: float) -> Reading:
     return Reading(stiffness * x / temperature, p / mass / temperature, xp * np.sqrt(stiffness / mass) / temperature)
 
 
-def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
-    """What is sampled as the step goes to 0, at a fixed stiffness and friction; and how fast that is approached."""
+def sampled(integrator: Any, reach: float) -> dict[str, Line]:
+    """What is sampled as the step goes to 0, at a fixed stiffness and friction; how fast that is approached; and that T
+    enters as it should."""
     h = float(integrator.step_size)
     stiffness = reach * (0.2**2 if integrator.has_momentum else 0.2)
     readings: list[Reading] = []
@@ -127,7 +134,8 @@ def _temperature_and_order(integrator: Any, reach: float) -> dict[str, Line]:
     shown = "none" if declared is None else float(declared)
     # the leading term may be so small, at low friction for one, that the next one still leads at the smallest step
     note = "better here" if declared is not None and order > declared + 0.3 else ""
-    return lines | {"stationary order": Line("exact here" if exact else order, shown, passed=ok, note=note)}
+    lines["stationary order"] = Line("exact here" if exact else order, shown, passed=ok, note=note)
+    return lines | {"fluctuations grow like T": _proportional(integrator, reach)}
 
 
 def _limit(a: float, b: float, c: float) -> float:
@@ -140,16 +148,18 @@ def _proportional(integrator: Any, reach: float) -> Line:
     """At four times the temperature the covariance is four times as large: else T enters with a wrong power."""
     hot = with_numbers(integrator, temperature=4 * float(integrator.temperature))
     cold, warm = (_reading(i, reach / 16).positions for i in (integrator, hot))
-    return Line(warm / cold, 1.0, passed=abs(warm / cold - 1) < EXACT)
+    ratio = warm / cold if cold > 0 else np.nan  # a scheme that draws no noise does not fluctuate
+    return Line(ratio, 1.0, passed=abs(ratio - 1) < EXACT)
 
 
-def _exactness(integrator: Integrator, probes: dict[float, Reading]) -> dict[str, Line]:
+def _exactness(integrator: Integrator, probes: dict[float, Reading], transients: bool) -> dict[str, Line]:
     """What is sampled exactly at every probe, against what is declared."""
     near = lambda value, target: all(abs(getattr(r, value) - target) < EXACT for r in probes.values())  # noqa: E731
     found = {"positions": near("positions", 1.0)}
     if integrator.has_momentum:
         found["momenta"] = near("momenta", 1.0)
         found["jointly"] = found["positions"] and found["momenta"] and near("correlation", 0.0)
+    found["transients"] = transients
     lines = {}
     for what, holds in found.items():
         declared = what in integrator.exact
@@ -157,6 +167,29 @@ def _exactness(integrator: Integrator, probes: dict[float, Reading]) -> dict[str
         lines[f"exact for {what}"] = Line("yes" if holds else "no", "yes" if declared else "no",
                                           passed=holds or not declared, note=note)  # fmt: skip
     return lines
+
+
+def _transients(integrator: Integrator, stiffness: float) -> bool:
+    """Whether covariances now, a step and two steps later are those of the continuous dynamics, exp(Gt) Σ, for one mode.
+
+    overdamped: G = -μk, Σ = T/k;    else G = ((0, 1/m), (-k, -γ)), Σ = diag(T/k, mT)
+    """
+    from scipy.linalg import expm
+
+    step, h, t = on_mode(integrator, stiffness), float(integrator.step_size), float(integrator.temperature)
+    if step.momentum is None:
+        rate, read = integrator.mobility, step.position
+        generator, law = np.array([[-stiffness * float(rate or 1.0)]]), np.array([[t / stiffness]])
+    else:
+        rate, read, mass = integrator.friction, np.concatenate([step.position, step.momentum]), mass_of(integrator)
+        generator = np.array([[0, 1 / mass], [-stiffness, -float(rate or 0.0)]])
+        law = np.diag([t / stiffness, mass * t])
+    covariance, scale = step.stationary()[1], np.sqrt(np.outer(np.diag(law), np.diag(law)))
+    for steps in range(3):
+        found = read @ np.linalg.matrix_power(step.drift, steps) @ covariance @ read.T
+        if np.abs((found - expm(generator * h * steps) @ law) / scale).max() > EXACT:
+            return False
+    return True
 
 
 def _coupled(integrator: Integrator, reach: float, factors: np.ndarray, name: str) -> Line:
@@ -175,13 +208,19 @@ def _coupled(integrator: Integrator, reach: float, factors: np.ndarray, name: st
     variances = np.array([r.positions for r in alone]) / (PARTS * reach)
     expected = temperature * TURN @ np.diag(variances) @ TURN.T * np.outer(scale, scale)
     errors = [np.abs(step.position @ mean - CENTER).max()]
-    errors.append(np.abs(step.position @ covariance @ step.position.T - expected).max() / np.abs(expected).max())
+    errors.append(_apart(step.position @ covariance @ step.position.T, expected))
     if step.momentum is not None:
         kinetic = temperature * mass_of(warm) * np.array([r.momenta for r in alone])
         expected = TURN @ np.diag(kinetic) @ TURN.T / np.outer(scale, scale)
-        errors.append(np.abs(step.momentum @ covariance @ step.momentum.T - expected).max() / np.abs(expected).max())
+        errors.append(_apart(step.momentum @ covariance @ step.momentum.T, expected))
     worst = max(errors)
     return Line("yes" if worst < EXACT else f"no ({worst:.2g})", "yes", passed=bool(worst < EXACT))
+
+
+def _apart(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest departure, relative to the largest entry; infinite where there is nothing to depart from."""
+    scale = np.abs(expected).max()
+    return float(np.abs(found - expected).max() / scale) if scale > 0 else np.inf
 
 
 def _transport(integrator: Any, limit: Free | None) -> dict[str, Line]:
