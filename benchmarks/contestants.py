@@ -21,7 +21,8 @@ from jax import lax
 from heatbath import engine, integrators, potentials
 from heatbath.engine import block, observables
 from heatbath.engine.noise import Stream, key_words, stream_key
-from heatbath.engine.preparation import Plan, prepare
+from heatbath.engine.plan import Plan
+from heatbath.engine.preparation import prepare
 
 T, TILT, GAMMA = 0.5, 0.3, 1.0
 H = {"overdamped": 0.01, "BAOAB": 0.05}

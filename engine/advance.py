@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .block import Carry, Program, Window, evolve_tile
+from .block import evolve_tile
 from .checks import check_fit
 from .configuration import STEP, configure
 from .layout import Layout, arrange, block_length
 from .noise import key_words, stream_keys
+from .program import Carry, Program, Window
 from .protocols import as_potential
 from .pytree import size_of
 

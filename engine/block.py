@@ -7,103 +7,20 @@ steps, so unrolling by even one would change results with the number of steps in
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.flatten_util import ravel_pytree
 
-from .configuration import Recipe
 from .hardware import cpu_options
-from .layout import Layout
-from .noise import Stream, advance_counter, blocks, counter, normals, normals_of_few, uniforms
+from .noise import Stream, advance_counter, blocks, normals, normals_of_few, uniforms
 from .observables import Observable
-from .protocols import Chance, Draw, Noise, NoiseSpec
+from .program import Batch, Carry, Program, Window
+from .protocols import Draw, Noise
 
 LONG_ROW = 512  # coordinates of a particle that make a loop long enough
-
-
-class Batch(NamedTuple):
-    """Observables that are reduced alike at the same steps: their values are joined and reduced in one go."""
-
-    members: tuple[int, ...]
-    every: int  # steps between rows
-    capacity: int  # rows that a block can take
-    particles: bool  # rows are values of particles, not sums
-    grouped: bool  # a row may be the sums of several observations, begun at zero
-
-
-class Program(NamedTuple):
-    """All that a block is compiled for; hashable."""
-
-    recipe: Recipe  # of (potential, integrator, tuple of observables)
-    layout: Layout
-    position: tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]  # one particle's: treedef and leaves
-    noise: NoiseSpec
-    chance: tuple[Chance, ...]
-    driven: bool  # the potential changes in time: caches are refreshed
-    batches: tuple["Batch", ...]
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype of the noise: the position's widest, at least float32."""
-        return jnp.result_type(jnp.float32, *(leaf.dtype for leaf in self.position[1]))
-
-    @property
-    def size(self) -> int:
-        """Coordinates of a particle."""
-        return sum(int(np.prod(leaf.shape)) for leaf in self.position[1])
-
-    def unravel(self, flat: jax.Array) -> Any:
-        """(size,) as one particle's position."""
-        treedef, leaves = self.position
-        zeros = jax.tree.unflatten(treedef, [jnp.zeros(leaf.shape, flat.dtype) for leaf in leaves])
-        tree = ravel_pytree(zeros)[1](flat)
-        return jax.tree.map(lambda a, leaf: a.astype(leaf.dtype), tree, jax.tree.unflatten(treedef, leaves))
-
-
-class Carry(NamedTuple):
-    """What a block takes from the one before, packed."""
-
-    state: Any  # the integrator's
-    memories: tuple  # what each batch remembers of its particles; () for most. The particle axis is always last
-
-
-class Window(NamedTuple):
-    """Which steps a block takes, relative to the last multiple of the noise block; integers of the host, traced."""
-
-    low: Any  # first step
-    high: Any  # one past the last
-    pairs: Any  # 64-bit counter of the first pair of normals, and of scalar normals
-    scalars: Any
-    step: Any  # 64-bit counter of the first step
-    periods: tuple  # for each chance: 64-bit counter of the period, and steps since it began
-    phases: tuple[Any, ...]  # for each batch: base step modulo `every`
-    numbers: tuple[Any, ...]  # for each batch: observations up to the base step, counted from 0 at the record's first
-    levels: tuple[Any, ...]  # for each batch: a row is the sums of 2^level observations
-
-
-def window(
-    program: Program, start: int, count: int, firsts: tuple[int, ...] = (), levels: tuple[int, ...] = ()
-) -> Window:
-    """The window of the steps start … start + count - 1; firsts: the step of each batch's first observation."""
-    base = start // program.layout.steps * program.layout.steps
-    return Window(
-        low=np.int32(start - base),
-        high=np.int32(start - base + count),
-        pairs=counter(base * program.noise.normals // 2),
-        scalars=counter(base * program.noise.scalars // 2),
-        step=counter(base),
-        periods=tuple((counter(base // c.period), np.int32(base % c.period)) for c in program.chance),
-        phases=tuple(np.int32(base % batch.every) for batch in program.batches),
-        numbers=tuple(
-            np.int32((base // batch.every) - first // batch.every)
-            for batch, first in zip(program.batches, firsts, strict=True)
-        ),
-        levels=tuple(map(np.int32, levels)),
-    )
 
 
 def quotient(steps: Any, period: int) -> jax.Array:

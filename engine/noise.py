@@ -104,6 +104,13 @@ def stream_keys(key: Any) -> dict[int, Any]:
     return {int(stream): stream_key(key, stream) for stream in streams}
 
 
+def leg_key(key: np.ndarray, leg: int) -> np.ndarray:
+    """The key of a leg: a change of integrator draws new noise, whatever step numbers it goes on with."""
+    if leg == 0:
+        return key
+    return np.concatenate(threefry(key[:1], key[1:], np.full(1, Stream.LEG, np.uint32), np.full(1, leg, np.uint32)))
+
+
 def blocks(key: Word, start: Counter, count: int, particles: Word, coordinates: Word) -> Counter:
     """Raw blocks for `count` consecutive counters; each word has shape (count, *broadcast(particles, coordinates)).
 

@@ -1,15 +1,14 @@
-"""From what the user gave to what the loop runs: a checked `Run` at its first step, and a `Plan` of how to go on."""
+"""From what the user gave to a `Run` that can go on: everything checked, the state initialised."""
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .block import Batch, Carry, Program, Window, window
 from .checks import (
     UNTRACEABLE,
     check_energy,
@@ -20,25 +19,18 @@ from .checks import (
     check_step,
     untraceable,
 )
-from .configuration import SHARED, STEP, Configuration, Recipe, configure, evaluate, evaluate_first
-from .layout import choose
+from .configuration import Configuration, Recipe, configure, evaluate_first
 from .marks import is_mark
-from .noise import Stream, counter, key_words, normals, stream_key, stream_keys, threefry
+from .noise import Stream, counter, key_words, leg_key, normals, stream_key
 from .observables import Observable
 from .observables.observable import is_observable
-from .observables.record import MOST, MOST_MERGED, Record, cut, fold, level_of, widen
+from .observables.record import Record
 from .observables.standard import standard
 from .observables.statistics import Setting
+from .plan import Plan
 from .protocols import Draw, Integrator, Noise, Potential, as_potential
 from .pytree import named_leaves
 from .run import Run
-
-ROW_BYTES = 2**21  # of observations that a block may hold
-GROUPED_BYTES = 2**19  # where a row takes many of them
-MOST_ROWS = 256
-MOST_STEPS = 1 << 20  # in a block without schedules
-LARGE = 2**20  # coordinates of a population
-SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
 
 
 def prepare(potential: Any, integrator: Any, positions: Any, *, key: Any, observables: Any) -> Run:
@@ -95,7 +87,7 @@ def _begin(
     return Run(
         potential=potential, integrator=integrator, measured=observables, key=key, ladder=ladder, step=step, leg=leg,
         leg_step=step, leg_time=time, **measured,
-        state=initialise(config, positions, n, _leg_key(key, leg), scheduled, ladder),
+        state=initialise(config, positions, n, leg_key(key, leg), scheduled, ladder),
     )  # fmt: skip
 
 
@@ -159,13 +151,6 @@ def _init(recipe: Recipe, shared: list, particle: list, step: list, positions: A
         return integrator.init(potential, position, Noise(tuple(unravel(xi.astype(flat.dtype)) for xi in drawn)))
 
     return jax.vmap(one)(particle, positions, ids)
-
-
-def _leg_key(key: np.ndarray, leg: int) -> np.ndarray:
-    """The key of a leg: a change of integrator draws new noise, whatever step numbers it goes on with."""
-    if leg == 0:
-        return key
-    return np.concatenate(threefry(key[:1], key[1:], np.full(1, Stream.LEG, np.uint32), np.full(1, leg, np.uint32)))
 
 
 def _change(run: Run, integrator: Integrator) -> Run:
@@ -240,175 +225,3 @@ def _restorer(value: Any) -> Any:
         return jax.tree.unflatten(treedef, shaped)
 
     return restore
-
-
-class Plan(NamedTuple):
-    """How a run goes on: the program that is compiled, and its ingredients on the device."""
-
-    program: Program
-    shared: list
-    particle: tuple  # a part for each device
-    schedules: list
-    keys: dict  # of the streams
-    most: int  # steps that a block may take
-    parts: tuple[tuple[int, int, int], ...]  # of each observable: its batch, and its components there
-    firsts: tuple[int, ...]  # of each batch: the step of its first observation
-    label: str
-
-    @classmethod
-    def of(cls, run: Run) -> "Plan":
-        """The plan for a run."""
-        observables = tuple(jax.tree.leaves(run.measured, is_leaf=is_observable))
-        leaves, treedef = jax.tree.flatten(run.position)
-        dtype = jnp.result_type(jnp.float32, *(leaf.dtype for leaf in leaves))
-        config = configure((run.potential, run.integrator, observables), run.position, run.particles, dtype, run.rungs)
-        ends = np.cumsum([len(jax.tree.leaves(part, is_leaf=is_mark)) for part in (run.potential, run.integrator)])
-        if set(config.recipe.kinds[ends[1] :]) - {SHARED}:
-            raise TypeError("observables take plain numbers: no each, sweep or schedule")
-        on_cpu = jax.default_backend() == "cpu"
-        layout = choose(
-            particles=run.particles, rungs=config.rungs, shared_noise=config.shared_noise,
-            position=run.position, normals=run.integrator.noise.normals, heavy=config.is_heavy(run.position),
-            devices=jax.local_device_count() if on_cpu else 1, accelerator=not on_cpu,
-        )  # fmt: skip
-        program = Program(
-            recipe=config.recipe, layout=layout, position=(treedef, tuple(leaves)), noise=run.integrator.noise,
-            chance=run.potential.chance, driven=STEP in config.recipe.kinds[: ends[0]], batches=(),
-        )  # fmt: skip
-        scheme = getattr(run.integrator, "scheme", type(run.integrator).__name__)
-        plan = cls(
-            program=program, shared=config.shared, particle=layout.spread(layout.pack(config.particle)),
-            schedules=config.schedules,
-            keys=stream_keys(_leg_key(run.key, run.leg)), parts=(), firsts=(),
-            most=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
-            label=f"{scheme} · {layout.particles * layout.rungs:,} particles",
-        )  # fmt: skip
-        return plan._with_batches(run) if observables else plan
-
-    def _with_batches(self, run: Run) -> "Plan":
-        """Sort the observables into batches with room for as many rows as `ROW_BYTES` allow."""
-        state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
-        potential, integrator, observables = self.first()
-        sizes = [o.shape(potential, integrator, state) for o in observables]
-        keys = [
-            (o.every, run.records[i].first, o.keeps_time, o.alike if o.alike is not None else i)
-            for i, o in enumerate(observables)
-        ]
-        layout, batches, parts = self.program.layout, [], {}
-        for number, key in enumerate(dict.fromkeys(keys)):
-            members = tuple(i for i, k in enumerate(keys) if k == key)
-            ends = np.cumsum([sizes[i].size for i in members])
-            parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
-            first, size, room_for_rows = observables[members[0]], int(ends[-1]) * layout.tile, ROW_BYTES
-            exact = False
-            if not first.keeps_particles:
-                values = jax.ShapeDtypeStruct((int(ends[-1]), layout.tile), sizes[0].dtype)
-                memory = first.memory(sizes[members[0]])
-                memory = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype), memory)
-                valid = layout.grouped(np.ones(layout.tile, bool))
-                follow = lambda v, m, o=first, ok=valid: o.follow(v, m, ok, np.int32(0), layout.grouped)[0]  # noqa: E731
-                sums = jax.tree.leaves(jax.eval_shape(follow, values, memory))
-                size, exact = sum(leaf.size for leaf in sums), all(leaf.dtype.kind in "iu" for leaf in sums)
-                # a memory is copied at every block, so its rows may take half as much
-                room_for_rows = GROUPED_BYTES if exact else ROW_BYTES
-                room_for_rows = max(
-                    room_for_rows, 2 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
-                )
-            capacity = int(np.clip(room_for_rows // (4 * size * layout.tiles), 1, MOST_ROWS))
-            grouped = exact and not first.keeps_time
-            batches.append(Batch(members, first.every, capacity, first.keeps_particles, grouped))
-        program = self.program._replace(batches=tuple(batches))
-        return self._replace(
-            program=program, parts=tuple(parts[i] for i in range(len(observables))),
-            firsts=tuple(run.records[batch.members[0]].first for batch in batches),
-        )  # fmt: skip
-
-    @property
-    def large(self) -> bool:
-        """Whether the population's memory matters beside the compiler's."""
-        return self.program.layout.padded * self.program.size >= LARGE
-
-    def first(self) -> tuple:
-        """The potential, integrator and observables as the first particle sees them at step 0; shapes matter only."""
-        particle = [values[0, ..., 0] if self.program.layout.last else values[0, 0] for values in self.particle[0]]
-        dtype = self.program.dtype
-        values = evaluate(self.schedules, 0, 1, 1, dtype, self.program.position[1])
-        return self.program.recipe.build(self.shared, particle, [v[0] for v in values])
-
-    def pack(self, run: Run) -> tuple:
-        """What a run carries in the layout of the blocks, a part for each device."""
-        layout = self.program.layout
-        memories = tuple(run.memories[batch.members[0]] for batch in self.program.batches)
-        return layout.spread(Carry(layout.pack(run.state), layout._replace(last=True).pack(memories)))
-
-    def unpack(self, carry: tuple) -> dict[str, Any]:
-        """The inverse of `pack`: the fields of the run."""
-        layout = self.program.layout
-        state, memories = layout.gather(carry)
-        memories = jax.tree.map(np.asarray, layout._replace(last=True).unpack(memories))
-        return {"state": layout.unpack(state), "memories": tuple(memories[number] for number, _, _ in self.parts)}
-
-    def _numbers(self, start: int) -> list[tuple[int, int]]:
-        """For each batch: the number of its first observation after a step, and the level of the rows from there on."""
-        numbers = [
-            (start // b.every - first // b.every) + 1
-            for b, first in zip(self.program.batches, self.firsts, strict=True)
-        ]
-        return [(k, level_of(k) if b.grouped else 0) for k, b in zip(numbers, self.program.batches, strict=True)]
-
-    def room(self, start: int) -> int:
-        """Steps that a block may take from a step on: its rows must find place, and be of one level."""
-        room = self.most
-        for (k, level), batch, first in zip(self._numbers(start), self.program.batches, self.firsts, strict=True):
-            most = ((k >> level) + batch.capacity) << level
-            if batch.grouped and level < MOST_MERGED:
-                most = min(most, MOST << level)
-            room = min(room, first + most * batch.every - 1 - start)
-        return room
-
-    def window(self, start: int, count: int) -> Window:
-        """The window of a block."""
-        return window(self.program, start, count, self.firsts, tuple(level for _, level in self._numbers(start)))
-
-    def scheduled(self, start: int, count: int) -> list:
-        """The values of all schedules for the steps of a block."""
-        return evaluate(self.schedules, start, count, SCHEDULED_STEPS, self.program.dtype, self.program.position[1])
-
-    def collect(self, run: Run, records: tuple[Record, ...], start: int, count: int, rows: tuple) -> tuple[Record, ...]:
-        """The records with a block's rows of observations pushed into copies of them, in float64."""
-        observables = [o for _, o in run.named_observables()]
-        records = tuple(record.copy() for record in records)
-        for (k, level), batch, *parts in zip(self._numbers(start), self.program.batches, *rows, strict=True):
-            end = k + (start + count) // batch.every - start // batch.every  # one past the last observation's number
-            if end <= max(k, 0):  # nothing, or all of it is burn-in
-                continue
-            origin, n = k >> level, (end - 1 >> level) - (k >> level) + 1
-            row = jax.tree.map(lambda *a, n=n: np.concatenate([np.asarray(part)[:, :n] for part in a]), *parts)
-            if batch.particles:
-                public = self.program.layout.unpack_recorded(row)
-            else:
-                public = self._merged(observables[batch.members[0]], widen(row))
-            # groups of observations before number 0 belong to the burn-in
-            begun = end - (end >> level << level)
-            for i in batch.members:
-                mine = observables[i].part(public, *self.parts[i][1:])
-                records[i].push(cut(mine, max(0, -origin), n), level, begun)
-        return records
-
-    def _merged(self, observable: Observable, rows: Any) -> Any:
-        """Rows of tiles (or devices) as (rows, component, rung, group), the parts of a rung merged in order."""
-        layout = self.program.layout
-        parts = layout.padded // layout.tile if layout.ladder else layout.devices
-        parts = max(1, parts)
-
-        def split(a: np.ndarray) -> np.ndarray:
-            a = a[: len(a) // parts * parts]
-            return np.moveaxis(a.reshape(len(a) // parts, parts, *a.shape[1:]), 1, 0)
-
-        merged = fold(observable.merge, jax.tree.map(split, rows))  # (rungs / r, rows, component, r, group)
-
-        def gather(a: np.ndarray) -> np.ndarray:
-            a = np.moveaxis(a, 0, -3)
-            return a.reshape(*a.shape[:-3], -1, a.shape[-1])[..., : layout.rungs, :]
-
-        return jax.tree.map(gather, merged)

@@ -11,7 +11,8 @@ from .block import run_block
 from .checks import NonFiniteError
 from .equilibrium import Solvable
 from .linear import NotLinear, boundary, linear_map
-from .preparation import Plan, prepare
+from .plan import Plan
+from .preparation import prepare
 from .protocols import Integrator
 from .simulate import simulate
 from .target import Problem
@@ -96,6 +97,6 @@ def seconds_a_step(integrator: Integrator, problem: Problem, key: Any) -> float:
             )
             taken.append(time.perf_counter() - began)
         best = min(taken)
-        if best > SECONDS / 3 or steps >= plan.room // 4:
+        if best > SECONDS / 3 or steps >= plan.most // 4:
             return best / steps / run.particles
-        steps = int(min(max(2 * steps, steps * SECONDS / best), plan.room // 4))
+        steps = int(min(max(2 * steps, steps * SECONDS / best), plan.most // 4))

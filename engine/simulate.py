@@ -18,7 +18,8 @@ from .block import run_block
 from .checks import Interrupted, check_steps
 from .diagnosis import diagnose
 from .hardware import trim_memory
-from .preparation import Plan, prepare, resume
+from .plan import Plan
+from .preparation import prepare, resume
 from .progress import Progress
 from .run import Run
 
