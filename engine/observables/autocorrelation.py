@@ -9,6 +9,7 @@ import numpy as np
 
 from ..pytree import pytree, static
 from .lags import Lagged
+from .observable import sum_members
 from .record import Record
 from .statistics import Result, Setting, jackknife
 
@@ -87,17 +88,17 @@ class Autocorrelation(Lagged):
 
     def prepare(self, last: jax.Array, valid: jax.Array) -> tuple:
         weight = valid.astype(last.dtype)[None]
-        count = jnp.sum(weight, axis=-2)
+        count = sum_members(weight)
         # around the mean of the newest, so that a large mean with a small spread loses no digits
         pivot = last[..., 0, :]
-        mean = pivot + jnp.sum((last - pivot[..., None, :]) * weight, axis=-2) / jnp.maximum(count, 1)
+        mean = pivot + sum_members((last - pivot[..., None, :]) * weight) / jnp.maximum(count, 1)
         return weight, count, mean, (last - mean[..., None, :]) * weight
 
     def pair(self, first: jax.Array, last: tuple) -> Comoments:
         weight, count, mean, deviation = last
         apart = first - mean[..., None, :]
-        shift = jnp.sum(apart * weight, axis=-2) / jnp.maximum(count, 1)
-        return Comoments(count, mean + shift, mean, jnp.sum(apart * deviation, axis=-2))
+        shift = sum_members(apart * weight) / jnp.maximum(count, 1)
+        return Comoments(count, mean + shift, mean, sum_members(apart * deviation))
 
     def merge(self, a: Comoments, b: Comoments) -> Comoments:
         count = a.count + b.count
