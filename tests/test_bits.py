@@ -49,7 +49,7 @@ every_case, every_scheme, one_energy, other_energy = (
 )
 every_kind = pytest.mark.parametrize("scheme", KINDS)
 # packages whose attribute of the same name is a function, so they are found by import_module
-PREPARATION, SIMULATE = (import_module(f"heatbath.engine.{name}") for name in ("preparation", "simulate"))
+PLAN, SIMULATE = (import_module(f"heatbath.engine.{name}") for name in ("plan", "simulate"))
 
 
 def integrator(scheme):
@@ -181,8 +181,8 @@ def laid_out(monkeypatch, *, groups, steps):
         tiles = -(-layout.padded // tile)
         return layout._replace(tile=tile, tiles=tiles, padded=tiles * tile, steps=steps)
 
-    chosen = PREPARATION.choose
-    monkeypatch.setattr(PREPARATION, "choose", choose)
+    chosen = PLAN.choose
+    monkeypatch.setattr(PLAN, "choose", choose)
 
 
 @other_energy

@@ -210,14 +210,14 @@ def test_a_run_that_was_cut_saved_and_loaded(n, tmp_path):
 
 def test_tiles_and_blocks_change_no_more_than_the_order_of_sums(monkeypatch):
     run = lambda: engine.simulate(WELL, BATH, start(1000, 2, 0.3), steps=STEPS, key=3, observables=ALL).observables  # noqa: E731
-    expected, preparation = run(), import_module("heatbath.engine.preparation")
-    chosen = preparation.choose
+    expected, plan = run(), import_module("heatbath.engine.plan")
+    chosen = plan.choose
 
     def small(**shapes):
         layout = chosen(**shapes)
         return layout._replace(tile=128, tiles=8, padded=1024, steps=6)
 
-    monkeypatch.setattr(preparation, "choose", small)
+    monkeypatch.setattr(plan, "choose", small)
     found = run()
     for a, b in zip(jax.tree.leaves(plain_tree(found)), jax.tree.leaves(plain_tree(expected)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
