@@ -165,7 +165,7 @@ def observe_tile(
     values = join_parts(parts)
     if batch.particles:
         return values, memory
-    return first.follow(values, memory, layout.grouped(valid), number, layout.grouped)
+    return first.follow(values, memory, valid, number, layout.grouped)
 
 
 def join_parts(parts: tuple[jax.Array, ...]) -> jax.Array:
@@ -183,18 +183,20 @@ def join_parts(parts: tuple[jax.Array, ...]) -> jax.Array:
     return lax.optimization_barrier(joined)
 
 
-def row_shapes(program: Program, ingredients: tuple, state: Any, memories: tuple) -> list:
-    """The shapes of each batch's row for a tile."""
+def empty_rows(program: Program, ingredients: tuple, state: Any, memories: tuple) -> tuple:
+    """Rows of zeros for each batch, as they are for a tile."""
     valid = jax.ShapeDtypeStruct((program.layout.tile,), jnp.bool_)
-    return [
-        jax.eval_shape(
-            lambda s, m, v, b=batch: observe_tile(program, b, ingredients, s, m, v, np.int32(0))[0],
-            state,
-            memory,
-            valid,
-        )
-        for batch, memory in zip(program.batches, memories, strict=True)
-    ]
+
+    def empty(batch: Batch, memory: Any) -> Any:
+        def row(state: Any, memory: Any, valid: jax.Array) -> Any:
+            first = observables_of(program, ingredients[0])[batch.members[0]]
+            memory = first.open(memory, valid, program.layout.grouped)
+            return observe_tile(program, batch, ingredients, state, memory, valid, np.int32(0))[0]
+
+        shapes = jax.eval_shape(row, state, memory, valid)
+        return jax.tree.map(lambda s: jnp.zeros((batch.capacity, *s.shape), s.dtype), shapes)
+
+    return tuple(map(empty, program.batches, memories))
 
 
 def observables_of(program: Program, shared: list) -> tuple[Observable, ...]:
@@ -204,19 +206,25 @@ def observables_of(program: Program, shared: list) -> tuple[Observable, ...]:
 
 
 def evolve_tile(
-    program: Program, shared: list, particle: list, scheduled: Callable, carry: Carry, keys: dict, at: Window, tile: Any
+    program: Program,
+    shared: list,
+    particle: list,
+    scheduled: Callable,
+    carry: Carry,
+    rows: tuple,
+    keys: dict,
+    at: Window,
+    tile: Any,
 ) -> tuple[Carry, tuple, jax.Array]:
     """A tile through the window: what it carries on, rows of each batch, and which particles are not finite.
 
-    scheduled: from a step, counted like `at.low`, to the values of all schedules at that step.
+    scheduled: from a step, counted like `at.low`, to the values of all schedules at that step. rows: zeros, or those that
+    other tiles have added to.
     """
     layout = program.layout
     ids, valid, _ = layout.identify(tile)
     whole = long_row(program, ids)
     ingredients = lambda i: (shared, particle, scheduled(i))  # noqa: E731
-    shapes = row_shapes(program, ingredients(at.low), *carry)
-    empty = lambda batch: lambda s: jnp.zeros((batch.capacity, *s.shape), s.dtype)  # noqa: E731
-    rows = [jax.tree.map(empty(batch), shape) for batch, shape in zip(program.batches, shapes, strict=True)]
 
     def last_number(steps: Any) -> list:
         """The number of each batch's last observation up to a step."""
@@ -245,13 +253,25 @@ def evolve_tile(
         ):
 
             def put(
-                _: Any, old: Any, batch: Batch = batch, number: Any = number, level: Any = level, origin: Any = origin
+                turn: Any,
+                old: Any,
+                batch: Batch = batch,
+                number: Any = number,
+                level: Any = level,
+                origin: Any = origin,
             ) -> Any:
                 (rows, memory), row = old, (number >> level) - origin
-                new, memory = observe_tile(program, batch, ingredients(stop - 1), state, memory, valid, number)
-                if batch.grouped:
-                    here = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, row, 0, keepdims=False), rows)
-                    new = observables_of(program, shared)[batch.members[0]].merge(here, new)
+                # tied to the turn, or the compiler would observe before the loop, due or not
+                here, nth = lax.optimization_barrier((turn, state, number))[1:]
+                new, memory = observe_tile(program, batch, ingredients(stop - 1), here, memory, valid, nth)
+                if batch.grouped or batch.merged:
+                    there = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, row, 0, keepdims=False), rows)
+                    merge = observables_of(program, shared)[batch.members[0]].merge
+                    if batch.grouped:  # whole numbers, added one by one
+                        new = merge(there, new)
+                    else:
+                        # in a loop of one turn all is read before anything is written; else all rows would be copied
+                        new = lax.fori_loop(turn, turn + 1, lambda _, new: merge(there, new), new)
                 return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, row, 0), rows, new), memory
 
             # a loop of no or one turn: unlike a conditional it updates the rows in place
@@ -270,8 +290,13 @@ def evolve_tile(
         carry = (low, carried, rows)
         return lax.while_loop(lambda c: c[0] < high, lambda c: segment(c, noise, j, high), carry)[1:]
 
+    observables = observables_of(program, shared)
+    firsts = [observables[batch.members[0]] for batch in program.batches]
+    opened = (o.open(memory, valid, layout.grouped) for o, memory in zip(firsts, carry.memories, strict=True))
+    carry = carry._replace(memories=tuple(opened))
     last = quotient(at.high + layout.steps - 1, layout.steps)
-    carry, rows = lax.fori_loop(quotient(at.low, layout.steps), last, block, (carry, tuple(rows)))
+    carry, rows = lax.fori_loop(quotient(at.low, layout.steps), last, block, (carry, rows))
+    carry = carry._replace(memories=tuple(o.close(memory) for o, memory in zip(firsts, carry.memories, strict=True)))
     axes = lambda a: tuple(range(a.ndim - 1)) if layout.last else tuple(range(1, a.ndim))  # noqa: E731
     finite = [
         jnp.all(jnp.isfinite(leaf), axis=axes(leaf))
@@ -314,18 +339,27 @@ def _run_tiles(
     """The tiles of one device, one after the other."""
     schedules = lambda i: [values[i - at.low] for values in scheduled]  # noqa: E731
 
-    def tile(_: None, inputs: tuple) -> tuple:
-        particle, carry, index = inputs
-        return None, evolve_tile(program, shared, particle, schedules, carry, keys, at, index)
+    first = jax.tree.map(lambda a: a[0], (particle, carry))
+    zeros = empty_rows(program, (shared, first[0], schedules(at.low)), *first[1])
+    split = lambda rows, merged: tuple(  # noqa: E731
+        row if batch.merged == merged else None for batch, row in zip(program.batches, rows, strict=True)
+    )
 
-    carry, rows, broken = lax.scan(tile, None, (particle, carry, indices))[1]
-    if not program.layout.ladder:  # all tiles are of one population
-        observables = observables_of(program, shared)
-        rows = tuple(
-            row if batch.particles else fold_tiles(observables[batch.members[0]], row)
-            for batch, row in zip(program.batches, rows, strict=True)
-        )
-    return carry, rows, broken
+    def tile(merged: tuple, inputs: tuple) -> tuple:
+        particle, carry, index = inputs
+        rows = tuple(empty if row is None else row for row, empty in zip(merged, zeros, strict=True))
+        carry, rows, broken = evolve_tile(program, shared, particle, schedules, carry, rows, keys, at, index)
+        return split(rows, True), (carry, split(rows, False), broken)
+
+    def finish(batch: Batch, merged: Any, rows: Any) -> Any:
+        if batch.merged:
+            return jax.tree.map(lambda a: a[None], merged)
+        if batch.particles or program.layout.ladder:
+            return rows
+        return fold_tiles(observables_of(program, shared)[batch.members[0]], rows)
+
+    merged, (carry, rows, broken) = lax.scan(tile, split(zeros, True), (particle, carry, indices))
+    return carry, tuple(map(finish, program.batches, merged, rows)), broken
 
 
 def fold_tiles(observable: Observable, rows: Any) -> Any:

@@ -151,6 +151,7 @@ def choose(
     width = max(unit, min(most, 2 ** int(math.log2(max(64, room // size)))))
     if padded >= width or rungs is None:
         tiles = max(math.ceil(padded / width), min(devices, max(1, padded // GROUPS)))
+        tiles = math.ceil(tiles / devices) * devices if tiles > devices else tiles  # no device may have one less to do
         tile = math.ceil(padded / tiles / unit) * unit
         padded = tile * math.ceil(padded / tile)
         total = (rungs or 1) * padded // tile

@@ -82,23 +82,28 @@ class Plan(NamedTuple):
             ends = np.cumsum([sizes[i].size for i in members])
             parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
             first, size, room_for_rows = observables[members[0]], int(ends[-1]) * layout.tile, ROW_BYTES
-            exact = False
+            exact, memory = False, ()
             if not first.keeps_particles:
                 values = jax.ShapeDtypeStruct((int(ends[-1]), layout.tile), sizes[0].dtype)
                 memory = first.memory(sizes[members[0]])
                 memory = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype), memory)
-                valid = layout.grouped(np.ones(layout.tile, bool))
-                follow = lambda v, m, o=first, ok=valid: o.follow(v, m, ok, np.int32(0), layout.grouped)[0]  # noqa: E731
+                valid = np.ones(layout.tile, bool)
+
+                def follow(values: Any, memory: Any, o: Observable = first, valid: Any = valid) -> Any:
+                    opened = o.open(memory, valid, layout.grouped)
+                    return o.follow(values, opened, valid, np.int32(0), layout.grouped)[0]
+
                 sums = jax.tree.leaves(jax.eval_shape(follow, values, memory))
                 size, exact = sum(leaf.size for leaf in sums), all(leaf.dtype.kind in "iu" for leaf in sums)
-                # a memory is copied at every block, so its rows may take half as much
                 room_for_rows = GROUPED_BYTES if exact else ROW_BYTES
-                room_for_rows = max(
-                    room_for_rows, 2 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
-                )
-            capacity = int(np.clip(room_for_rows // (4 * size * layout.tiles), 1, MOST_ROWS))
             grouped = exact and not first.keeps_time
-            batches.append(Batch(members, first.every, capacity, first.keeps_particles, grouped))
+            merged = not layout.ladder and (grouped or (first.in_turn and layout.tiles > layout.devices))
+            if memory != ():
+                # a memory is copied at every block, so its rows may take half as much
+                copied = layout.tiles * 4 * sum(leaf.size for leaf in jax.tree.leaves(memory))
+                room_for_rows = max(room_for_rows, min(copied // 2, 2 * ROW_BYTES) if merged else copied // 2)
+            capacity = int(np.clip(room_for_rows // (4 * size * (1 if merged else layout.tiles)), 1, MOST_ROWS))
+            batches.append(Batch(members, first.every, capacity, first.keeps_particles, grouped, merged))
         program = self.program._replace(batches=tuple(batches))
         return self._replace(
             program=program, parts=tuple(parts[i] for i in range(len(observables))),

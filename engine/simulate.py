@@ -2,9 +2,9 @@
 
 A *potential* is an energy, an *integrator* a pure map from one particle's state to the next, an *observable* a sum over
 particles and time. `prepare` checks them and lays the population out; `run_block` (block.py) takes every particle through
-some steps in one compiled call; between two calls the host looks whether all particles are finite, adds the sums up in
-float64, draws the progress bar, and evaluates schedules. How many steps a call takes is chosen by the clock and changes
-no bit of any result.
+some steps in one compiled call; between two calls the host looks whether all particles are finite, draws the progress bar,
+and evaluates schedules; while a call runs, the host adds up what the one before has observed, in float64. How many steps a
+call takes is chosen by the clock and changes no bit of any result.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from .preparation import prepare, resume
 from .progress import Progress
 from .run import Run
 
-SECONDS_A_BLOCK = 0.25
+SECONDS_A_BLOCK = 0.5
 
 
 def simulate(
@@ -62,7 +62,9 @@ def simulate(
     if plan.large:
         trim_memory()
     first, end, pace = run.step, run.step + steps, 16
-    finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=records)  # noqa: E731
+    seen: tuple | None = None  # the rows of the last block, not yet in the records
+    settled = lambda: plan.collect(run, records, *seen) if seen else records  # noqa: E731
+    finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=settled())  # noqa: E731
     with Progress(total=steps, label=plan.label, enabled=progress) as bar:
         while step < end:
             count = min(pace, plan.room(step), end - step)
@@ -71,14 +73,14 @@ def simulate(
                 scheduled = plan.scheduled(step, count)
                 at = plan.window(step, count)
                 new, rows, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, carry, plan.keys, at)
+                records, seen = settled(), None  # while the devices work
                 if any(np.asarray(part).any() for part in broken):  # waits for the block
                     raise diagnose(plan, run, carry, step, count)
-                measured = plan.collect(run, records, step, count, rows)
             except KeyboardInterrupt:
                 raise Interrupted(finished(), end) from None
             if step == first and plan.large:
                 trim_memory()
-            carry, step, records = new, step + count, measured  # together: an interruption leaves nothing half done
+            carry, step, seen = new, step + count, (step, count, rows)  # together: nothing is left half done
             bar.advance(count)
             taken = time.monotonic() - began
             pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))

@@ -194,7 +194,7 @@ def same(found, expected):
         np.testing.assert_equal(plain(found[name]), plain(expected[name]))
 
 
-@pytest.mark.parametrize("n", [5, 1000])
+@pytest.mark.parametrize("n", [5, 1000, 17_000])
 def test_a_run_that_was_cut_saved_and_loaded(n, tmp_path):
     begin = engine.simulate(WELL, BATH, start(n, 2, 0.3), steps=0, key=3, observables=ALL)
     whole, run = engine.simulate(begin, steps=STEPS), begin

@@ -141,6 +141,9 @@ def test_the_rule_of_the_layout():
         assert layout.devices == 2 and layout.tiles % 2 == 0
         assert layout.tile * d <= 2**15 and layout.tile <= 8192 and layout.steps >= 4
         assert layout.tile * layout.tiles >= n
+    for n in (66_000, 100_000, 10**6):  # no device has a tile more to do than another, and no tile is empty
+        layout = layouts(particles=n, position=np.zeros(1))
+        assert 0 <= layout.tile * layout.tiles - n < 64 * layout.tiles
     assert layouts(particles=1, position=np.zeros(1)).devices == 1
     gpu = layouts(particles=262_144, position=np.zeros(2), devices=1, accelerator=True)
     assert gpu.tiles == 1 and gpu.tile == 262_144

@@ -86,30 +86,41 @@ class Autocorrelation(Lagged):
     def __post_init__(self) -> None:
         self._check_lags()
 
-    def prepare(self, last: jax.Array, valid: jax.Array) -> tuple:
-        weight = valid.astype(last.dtype)[None]
-        count = sum_members(weight)
-        # around the mean of the newest, so that a large mean with a small spread loses no digits
-        pivot = last[..., 0, :]
-        mean = pivot + sum_members((last - pivot[..., None, :]) * weight) / jnp.maximum(count, 1)
-        return weight, count, mean, (last - mean[..., None, :]) * weight
+    def note(self, values: jax.Array, valid: jax.Array) -> jax.Array:
+        """The mean over members."""
+        weight = valid.astype(values.dtype)
+        # around one of the values, so that a large mean with a small spread loses no digits
+        pivot = values[..., 0, :]
+        return pivot + sum_members((values - pivot[..., None, :]) * weight) / jnp.maximum(sum_members(weight), 1)
 
-    def pair(self, first: jax.Array, last: tuple) -> Comoments:
-        weight, count, mean, deviation = last
-        apart = first - mean[..., None, :]
-        shift = sum_members(apart * weight) / jnp.maximum(count, 1)
-        return Comoments(count, mean + shift, mean, sum_members(apart * deviation))
+    def prepare(self, last: jax.Array, note: jax.Array, valid: jax.Array) -> tuple:
+        weight = valid.astype(last.dtype)[None]
+        return sum_members(weight), note, (last - note[..., None, :]) * weight
+
+    def pair(self, first: jax.Array, notes: jax.Array, last: tuple) -> tuple[jax.Array, jax.Array]:
+        _, mean, deviation = last
+        # the deviations' sum is zero, so any mean will do for the first; with the last's no digits are lost
+        return notes, sum_members((first - mean[..., None, :]) * deviation)
+
+    def assemble(self, sums: tuple, last: tuple) -> Comoments:
+        (means, product), (count, mean, _) = sums, last
+        here = lambda a: jnp.broadcast_to(a, (len(means), *a.shape))  # noqa: E731
+        return Comoments(here(count), means, here(mean), product)
 
     def merge(self, a: Comoments, b: Comoments) -> Comoments:
         count = a.count + b.count
-        weight = b.count / (count + (count == 0))
+        weight = b.count / count.clip(1)
         first, last = b.first - a.first, b.last - a.last
-        return Comoments(
-            count,
-            a.first + weight * first,
-            a.last + weight * last,
-            a.product + b.product + weight * a.count * first * last,
-        )
+        # in place where arrays are numpy's: on the host memory is what this costs
+        product = first * last
+        product *= weight * a.count
+        product += a.product
+        product += b.product
+        first *= weight
+        first += a.first
+        last *= weight
+        last += a.last
+        return Comoments(count, first, last, product)
 
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Correlation:
         steps, units = self.units(record, setting, after, lambda sums: sums.count)

@@ -10,6 +10,7 @@ import numpy as np
 from ..pytree import pytree, static
 from .lags import Lagged
 from .measurements import position
+from .observable import sum_members
 from .record import Record
 from .statistics import Estimate, Result, Setting, jackknife
 
@@ -61,14 +62,20 @@ class MeanSquaredDisplacement(Lagged):
     def __post_init__(self) -> None:
         self._check_lags()
 
-    def prepare(self, last: jax.Array, valid: jax.Array) -> tuple:
+    def prepare(self, last: jax.Array, note: Any, valid: jax.Array) -> tuple:
+        del note
         weight = jnp.broadcast_to(valid, last.shape).astype(last.dtype)
-        return last, weight, jnp.sum(weight, axis=-2)
+        return last, weight, sum_members(weight)
 
-    def pair(self, first: jax.Array, last: tuple) -> jax.Array:
-        new, weight, count = last
+    def pair(self, first: jax.Array, notes: Any, last: tuple) -> tuple[jax.Array, jax.Array]:
+        del notes
+        new, weight, _ = last
         way = (new - first) * weight
-        return jnp.stack([count, jnp.sum(way, axis=-2), jnp.sum(way * way, axis=-2)])  # (3, k, rung, group)
+        return sum_members(way), sum_members(way * way)
+
+    def assemble(self, sums: tuple, last: tuple) -> jax.Array:
+        count = jnp.broadcast_to(last[2], sums[0].shape)
+        return jnp.stack([count, *sums], axis=1)  # (lag, 3, k, rung, group)
 
     def merge(self, a: Any, b: Any) -> Any:
         return a + b

@@ -101,7 +101,7 @@ class FirstPassage(Observable):
     def follow(self, values: jax.Array, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
         waiting = ~memory & (number >= 0)
         crossing = waiting & (values >= 0)
-        total = lambda truth: jnp.sum((group(truth) & valid).astype(jnp.int32), axis=-2)  # noqa: E731
+        total = lambda truth: jnp.sum(group(truth & valid).astype(jnp.int32), axis=-2)  # noqa: E731
         return jnp.stack([total(waiting), total(crossing), total(waiting & jnp.isnan(values))]), memory | crossing
 
     def merge(self, a: Any, b: Any) -> Any:

@@ -29,14 +29,27 @@ class Lagged(Observable):
 
     levels: int
     points: int
+    in_turn = True  # a row of all lags is larger than the values of a tile
+
+    def note(self, values: jax.Array, valid: jax.Array) -> Any:
+        """What is kept of the values (k, rung, member, group) of a time beside them, so that no lag computes it again."""
+        del values, valid
+        return ()
 
     @abc.abstractmethod
-    def prepare(self, last: jax.Array, valid: jax.Array) -> Any:
-        """What `pair` needs of the newest values (k, rung, member, group), the same for every lag."""
+    def prepare(self, last: jax.Array, note: Any, valid: jax.Array) -> Any:
+        """What `pair` needs of the newest values (k, rung, member, group) and their note, the same for every lag."""
 
     @abc.abstractmethod
-    def pair(self, first: jax.Array, last: Any) -> Any:
-        """Sums over members, as `reduce`, of the pairs of values of one lag; last: from `prepare`."""
+    def pair(self, first: jax.Array, notes: Any, last: Any) -> tuple[jax.Array, jax.Array]:
+        """Two sums over members of the pairs of several lags: values (lag, k, rung, member, group) -> (lag, k, rung, group).
+
+        notes: of these values; last: from `prepare`.
+        """
+
+    @abc.abstractmethod
+    def assemble(self, sums: tuple[jax.Array, jax.Array], last: Any) -> Any:
+        """What the observable sums up, with a leading axis of lags; sums: of `pair`, for all lags."""
 
     def lags(self) -> np.ndarray:
         """All lags in observations, increasing: 0 to points - 1, then points/2 more at each level."""
@@ -47,39 +60,69 @@ class Lagged(Observable):
     def memory(self, value: jax.ShapeDtypeStruct) -> Any:
         return jax.ShapeDtypeStruct((len(self.lags()), *value.shape), value.dtype)  # one value for each lag
 
+    def open(self, memory: Any, valid: jax.Array, group: Callable) -> Any:
+        note = lambda values: self.note(group(values), group(valid))  # noqa: E731
+        # one by one, as `follow` does it: the same bits
+        return memory, lax.map(note, memory)
+
+    def close(self, memory: Any) -> Any:
+        return memory[0]
+
     def follow(self, values: jax.Array, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
         # rings of half the points: the newest values, then for each level the older half of those that it sees; what a
         # ring loses goes to the next
-        # by a barrier, or the compiler would prepare them anew for every lag
-        half, new = self.points // 2, lax.optimization_barrier(self.prepare(group(values), valid))
+        half, grouped = self.points // 2, group(values)
+        # by barriers, or the compiler would prepare them anew for every lag
+        note = lax.optimization_barrier(self.note(grouped, group(valid)))
+        new = lax.optimization_barrier(self.prepare(grouped, note, group(valid)))
         # the levels that see this observation: 2^level divides its number, for 0 all; none in the burn-in
         twos = lax.population_count(number ^ (number - 1)) - 1
         last = jnp.where(number < 0, -1, jnp.minimum(twos, self.levels - 1) + 1)
         level = lambda ring: jnp.maximum(ring - 1, 0)  # noqa: E731
-        recall = lambda memory, at: lax.dynamic_index_in_dim(memory, at, 0, keepdims=False)  # noqa: E731
 
         def place(ring: Any, back: Any) -> Any:
             return ring * half + lax.rem((number >> level(ring)) + self.points - back, np.int32(half))
 
-        def age(i: Any, memory: jax.Array) -> jax.Array:
-            ring = last - i
-            lost = recall(memory, place(ring - 1, 0))
-            return lax.dynamic_update_index_in_dim(memory, lost, place(ring, 0), 0)
+        def keep(memory: Any, values: Any, at: Any) -> Any:
+            return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, at, 0), memory, values)
 
-        def add(lag: Any, sums: Any) -> Any:
-            ring = lax.div(lag, np.int32(half))
-            back = jnp.where(lag < self.points, lag, half + lax.rem(lag, np.int32(half)))
-            old = group(recall(memory, place(ring, back)))
-            there = back <= number >> level(ring)
-            found = jax.tree.map(lambda a: jnp.where(there, a, 0), self.pair(old, new))
-            return jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, lag, 0), sums, found)
+        def age(i: Any, memory: Any) -> Any:
+            ring = last - i
+            lost = place(ring - 1, 0)
+            old = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, lost, 0, keepdims=False), memory)
+            return keep(memory, old, place(ring, 0))
 
         memory = lax.fori_loop(0, last, age, memory)
-        now = lambda _, memory: lax.dynamic_update_index_in_dim(memory, values, place(0, 0), 0)  # noqa: E731
-        memory = lax.fori_loop(0, (last >= 0).astype(jnp.int32), now, memory)
-        shapes = jax.eval_shape(self.pair, group(values), new)
-        sums = jax.tree.map(lambda s: jnp.zeros((len(self.lags()), *s.shape), s.dtype), shapes)
-        return lax.fori_loop(0, (last + 1) * half, add, sums), memory
+        seen = (last >= 0).astype(jnp.int32)
+        memory = lax.fori_loop(0, seen, lambda _, memory: keep(memory, (values, note), place(0, 0)), memory)
+
+        def add(ring: Any, sums: tuple) -> tuple:
+            first, notes = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, ring * half, half), memory)
+            put = lambda a, b: lax.dynamic_update_slice_in_dim(a, b, ring * half, 0)  # noqa: E731
+            return tuple(map(put, sums, self.pair(group(first), notes, new)))
+
+        def sort(ring: Any, sums: tuple) -> tuple:
+            # from the order of places to that of lags: backwards from the newest
+            turn = half - 1 - lax.rem(number >> level(ring), np.int32(half))
+
+            def turned(a: jax.Array) -> jax.Array:
+                found = lax.dynamic_slice_in_dim(a, ring * half, half)[::-1]
+                found = lax.dynamic_slice_in_dim(jnp.concatenate([found, found]), turn, half)
+                return lax.dynamic_update_slice_in_dim(a, found, ring * half, 0)
+
+            return tuple(map(turned, sums))
+
+        first, notes = memory
+        shapes = jax.eval_shape(self.pair, group(first), notes, new)
+        sums = lax.fori_loop(0, last + 1, add, tuple(jnp.zeros(s.shape, s.dtype) for s in shapes))
+        # in a loop of its own: the sums' loop would not be vectors if it wrote them in this order
+        sums = lax.fori_loop(0, last + 1, sort, sums)
+        lag = np.arange(len(self.lags()), dtype=np.int32)
+        ring = lag // half
+        back = np.where(lag < self.points, lag, half + lag % half)
+        there = (back <= number >> np.maximum(ring - 1, 0)) & (ring <= last)
+        only = lambda a: jnp.where(there.reshape(-1, *[1] * (a.ndim - 1)), a, 0)  # noqa: E731
+        return jax.tree.map(only, self.assemble(sums, new)), memory
 
     def units(self, record: Record, setting: Setting, after: int, count: Callable) -> tuple[np.ndarray, Any]:
         """The lags in steps that every independent unit has seen, and the units' sums; count: sums -> pairs (lags, ...)."""

@@ -25,6 +25,7 @@ class Observable(abc.ABC):
     burn_in: int
     keeps_particles = False  # `reduce` returns the values themselves, and tiles are joined, not merged
     keeps_time = False  # every row is kept apart
+    in_turn = False  # tiles may be merged one after the other, not in pairs: its sums are so large, or whole numbers
     componentwise = False  # components are reduced one by one, and `join` puts their sums together
     sums: type | None = None  # the NamedTuple of its sums; None for a bare array
 
@@ -68,14 +69,23 @@ class Observable(abc.ABC):
         del value
         return ()
 
+    def open(self, memory: Any, valid: jax.Array, group: Callable) -> Any:
+        """The memory of a tile as `follow` takes it: with what can be computed from it, once a block of steps."""
+        del valid, group
+        return memory
+
+    def close(self, memory: Any) -> Any:
+        """The inverse of `open`."""
+        return memory
+
     def follow(self, values: jax.Array, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
         """The sums of one observation of a tile, and its memory afterwards.
 
-        values (k, tile); memory: leaves (..., tile). group: (..., tile) -> (..., rung, member, group); valid is grouped.
+        values (k, tile); memory: from `open`; valid (tile). group: (..., tile) -> (..., rung, member, group).
         number: of the observation, counted from 0; negative before the burn-in is over.
         """
         del number
-        return self.reduce(group(values), valid), memory
+        return self.reduce(group(values), group(valid)), memory
 
     def reduce(self, values: jax.Array, valid: jax.Array) -> Any:
         """Sums over members: values (k, rung, member, group), valid (rung, member, group) -> (component, rung, group)."""

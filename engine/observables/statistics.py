@@ -57,7 +57,7 @@ class Moments(NamedTuple):
 def merge_moments(a: Moments, b: Moments) -> Moments:
     """Chan, Golub and LeVeque (1979): no cancellation, for any leading axes, on device and host alike."""
     count = a.count + b.count
-    weight = b.count / (count + (count == 0))
+    weight = b.count / count.clip(1)
     delta = b.mean - a.mean
     k = delta.shape[-3]
     if a.squares.shape[-3] == k:
