@@ -157,7 +157,7 @@ def observe_tile(
         return tuple(part for o in batch.members for part in observables[o].values(potential, integrator, state))
 
     parts = jax.vmap(one, in_axes=layout.axis, out_axes=-1)(particle, state)
-    first = observables_of(program, shared)[batch.members[0]]
+    first = reducer(program, batch, shared)
     if first.componentwise:
         # each part by itself: joined first, its loop would branch at every element
         sums = [first.reduce(layout.grouped(part), layout.grouped(valid)) for part in lax.optimization_barrier(parts)]
@@ -189,8 +189,7 @@ def empty_rows(program: Program, ingredients: tuple, state: Any, memories: tuple
 
     def empty(batch: Batch, memory: Any) -> Any:
         def row(state: Any, memory: Any, valid: jax.Array) -> Any:
-            first = observables_of(program, ingredients[0])[batch.members[0]]
-            memory = first.open(memory, valid, program.layout.grouped)
+            memory = reducer(program, batch, ingredients[0]).open(memory, valid, program.layout.grouped)
             return observe_tile(program, batch, ingredients, state, memory, valid, np.int32(0))[0]
 
         shapes = jax.eval_shape(row, state, memory, valid)
@@ -199,10 +198,10 @@ def empty_rows(program: Program, ingredients: tuple, state: Any, memories: tuple
     return tuple(map(empty, program.batches, memories))
 
 
-def observables_of(program: Program, shared: list) -> tuple[Observable, ...]:
-    """The observables alone; their numbers are never one a particle."""
+def reducer(program: Program, batch: Batch, shared: list) -> Observable:
+    """The observable that reduces, opens and merges for its whole batch; its numbers are never one a particle."""
     holes = [None] * len(program.recipe.kinds)
-    return program.recipe.build(shared, holes, holes)[2]
+    return program.recipe.build(shared, holes, holes)[2][batch.members[0]]
 
 
 def evolve_tile(
@@ -266,7 +265,7 @@ def evolve_tile(
                 new, memory = observe_tile(program, batch, ingredients(stop - 1), here, memory, valid, nth)
                 if batch.grouped or batch.merged:
                     there = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, row, 0, keepdims=False), rows)
-                    merge = observables_of(program, shared)[batch.members[0]].merge
+                    merge = reducer(program, batch, shared).merge
                     if batch.grouped:  # whole numbers, added one by one
                         new = merge(there, new)
                     else:
@@ -290,13 +289,12 @@ def evolve_tile(
         carry = (low, carried, rows)
         return lax.while_loop(lambda c: c[0] < high, lambda c: segment(c, noise, j, high), carry)[1:]
 
-    observables = observables_of(program, shared)
-    firsts = [observables[batch.members[0]] for batch in program.batches]
-    opened = (o.open(memory, valid, layout.grouped) for o, memory in zip(firsts, carry.memories, strict=True))
+    reducers = [reducer(program, batch, shared) for batch in program.batches]
+    opened = (o.open(memory, valid, layout.grouped) for o, memory in zip(reducers, carry.memories, strict=True))
     carry = carry._replace(memories=tuple(opened))
     last = quotient(at.high + layout.steps - 1, layout.steps)
     carry, rows = lax.fori_loop(quotient(at.low, layout.steps), last, block, (carry, rows))
-    carry = carry._replace(memories=tuple(o.close(memory) for o, memory in zip(firsts, carry.memories, strict=True)))
+    carry = carry._replace(memories=tuple(o.close(memory) for o, memory in zip(reducers, carry.memories, strict=True)))
     axes = lambda a: tuple(range(a.ndim - 1)) if layout.last else tuple(range(1, a.ndim))  # noqa: E731
     finite = [
         jnp.all(jnp.isfinite(leaf), axis=axes(leaf))
@@ -356,7 +354,7 @@ def _run_tiles(
             return jax.tree.map(lambda a: a[None], merged)
         if batch.particles or program.layout.ladder:
             return rows
-        return fold_tiles(observables_of(program, shared)[batch.members[0]], rows)
+        return fold_tiles(reducer(program, batch, shared), rows)
 
     merged, (carry, rows, broken) = lax.scan(tile, split(zeros, True), (particle, carry, indices))
     return carry, tuple(map(finish, program.batches, merged, rows)), broken

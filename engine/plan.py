@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .configuration import SHARED, STEP, configure, evaluate
-from .layout import choose
+from .layout import Layout, choose
 from .marks import is_mark
 from .noise import leg_key, stream_keys
 from .observables import Observable
@@ -18,6 +18,7 @@ from .run import Run
 
 ROW_BYTES = 2**21  # of observations that a block may hold
 GROUPED_BYTES = 2**19  # where a row takes many of them
+MERGED_BYTES = 2**22  # where tiles add to the same rows, and blocks copy a memory
 MOST_ROWS = 256
 MOST_STEPS = 1 << 20  # in a block without schedules
 LARGE = 2**20  # coordinates of a population
@@ -68,7 +69,7 @@ class Plan(NamedTuple):
         return plan._with_batches(run) if observables else plan
 
     def _with_batches(self, run: Run) -> "Plan":
-        """Sort the observables into batches with room for as many rows as `ROW_BYTES` allow."""
+        """Sort the observables into batches."""
         state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
         potential, integrator, observables = self.first()
         sizes = [o.shape(potential, integrator, state) for o in observables]
@@ -81,29 +82,8 @@ class Plan(NamedTuple):
             members = tuple(i for i, k in enumerate(keys) if k == key)
             ends = np.cumsum([sizes[i].size for i in members])
             parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
-            first, size, room_for_rows = observables[members[0]], int(ends[-1]) * layout.tile, ROW_BYTES
-            exact, memory = False, ()
-            if not first.keeps_particles:
-                values = jax.ShapeDtypeStruct((int(ends[-1]), layout.tile), sizes[0].dtype)
-                memory = first.memory(sizes[members[0]])
-                memory = jax.tree.map(lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype), memory)
-                valid = np.ones(layout.tile, bool)
-
-                def follow(values: Any, memory: Any, o: Observable = first, valid: Any = valid) -> Any:
-                    opened = o.open(memory, valid, layout.grouped)
-                    return o.follow(values, opened, valid, np.int32(0), layout.grouped)[0]
-
-                sums = jax.tree.leaves(jax.eval_shape(follow, values, memory))
-                size, exact = sum(leaf.size for leaf in sums), all(leaf.dtype.kind in "iu" for leaf in sums)
-                room_for_rows = GROUPED_BYTES if exact else ROW_BYTES
-            grouped = exact and not first.keeps_time
-            merged = not layout.ladder and (grouped or (first.in_turn and layout.tiles > layout.devices))
-            if memory != ():
-                # a memory is copied at every block, so its rows may take half as much
-                copied = layout.tiles * 4 * sum(leaf.size for leaf in jax.tree.leaves(memory))
-                room_for_rows = max(room_for_rows, min(copied // 2, 2 * ROW_BYTES) if merged else copied // 2)
-            capacity = int(np.clip(room_for_rows // (4 * size * (1 if merged else layout.tiles)), 1, MOST_ROWS))
-            batches.append(Batch(members, first.every, capacity, first.keeps_particles, grouped, merged))
+            value = jax.ShapeDtypeStruct((int(ends[-1]),), sizes[members[0]].dtype)
+            batches.append(batch_of(members, observables[members[0]], value, layout))
         program = self.program._replace(batches=tuple(batches))
         return self._replace(
             program=program, parts=tuple(parts[i] for i in range(len(observables))),
@@ -199,3 +179,26 @@ class Plan(NamedTuple):
             return a.reshape(*a.shape[:-3], -1, a.shape[-1])[..., : layout.rungs, :]
 
         return jax.tree.map(gather, merged)
+
+
+def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeStruct, layout: Layout) -> Batch:
+    """The batch of observables that all reduce like `first`; value: the shape (k,) of their components side by side."""
+    capacity = lambda room, size: int(np.clip(room // (4 * size), 1, MOST_ROWS))  # noqa: E731
+    if first.keeps_particles:
+        rows = capacity(ROW_BYTES, value.size * layout.tile * layout.tiles)
+        return Batch(members, first.every, rows, particles=True, grouped=False, merged=False)
+    of_tile = lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype)  # noqa: E731
+    valid, memory = of_tile(jax.ShapeDtypeStruct((), jnp.bool_)), jax.tree.map(of_tile, first.memory(value))
+
+    def follow(values: Any, memory: Any, valid: Any) -> Any:
+        return first.follow(values, first.open(memory, valid, layout.grouped), valid, np.int32(0), layout.grouped)[0]
+
+    sums = jax.tree.leaves(jax.eval_shape(follow, of_tile(value), memory, valid))
+    exact = all(leaf.dtype.kind in "iu" for leaf in sums)
+    grouped = exact and not first.keeps_time
+    merged = not layout.ladder and (grouped or (first.in_turn and layout.tiles > layout.devices))
+    # a memory is copied at every block, so its rows may take half as much, but all of them begin as zeros
+    copied = 4 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
+    room = max(GROUPED_BYTES if exact else ROW_BYTES, min(copied // 2, MERGED_BYTES) if merged else copied // 2)
+    rows = capacity(room, sum(leaf.size for leaf in sums) * (1 if merged else layout.tiles))
+    return Batch(members, first.every, rows, particles=False, grouped=grouped, merged=merged)

@@ -29,7 +29,7 @@ class Lagged(Observable):
 
     levels: int
     points: int
-    in_turn = True  # a row of all lags is larger than the values of a tile
+    in_turn = True
 
     def note(self, values: jax.Array, valid: jax.Array) -> Any:
         """What is kept of the values (k, rung, member, group) of a time beside them, so that no lag computes it again."""
@@ -42,9 +42,9 @@ class Lagged(Observable):
 
     @abc.abstractmethod
     def pair(self, first: jax.Array, notes: Any, last: Any) -> tuple[jax.Array, jax.Array]:
-        """Two sums over members of the pairs of several lags: values (lag, k, rung, member, group) -> (lag, k, rung, group).
+        """Two numbers of the pairs of several lags: values (lag, k, rung, member, group) -> (lag, k, rung, group) each.
 
-        notes: of these values; last: from `prepare`.
+        Sums over members, or what a note has kept. notes: of these values; last: from `prepare`.
         """
 
     @abc.abstractmethod

@@ -25,7 +25,7 @@ class Observable(abc.ABC):
     burn_in: int
     keeps_particles = False  # `reduce` returns the values themselves, and tiles are joined, not merged
     keeps_time = False  # every row is kept apart
-    in_turn = False  # tiles may be merged one after the other, not in pairs: its sums are so large, or whole numbers
+    in_turn = False  # tiles are merged one after the other, not in pairs: a row is larger than the values of a tile
     componentwise = False  # components are reduced one by one, and `join` puts their sums together
     sums: type | None = None  # the NamedTuple of its sums; None for a bare array
 
