@@ -148,7 +148,7 @@ def step_tile(program: Program, ingredients: tuple, state: Any, noise: tuple, id
 def observe_tile(
     program: Program, batch: Batch, ingredients: tuple, state: Any, memory: Any, valid: jax.Array, number: Any
 ) -> tuple[Any, Any]:
-    """A batch's row for a tile, its sums, groups last, or its particles' values; and what it remembers from now on."""
+    """A batch's sums for a tile, groups last, or its particles' values; and what it remembers from now on."""
     shared, particle, step = ingredients
     layout = program.layout
 
@@ -189,11 +189,13 @@ def empty_rows(program: Program, ingredients: tuple, state: Any, memories: tuple
 
     def empty(batch: Batch, memory: Any) -> Any:
         def row(state: Any, memory: Any, valid: jax.Array) -> Any:
-            memory = reducer(program, batch, ingredients[0]).open(memory, valid, program.layout.grouped)
-            return observe_tile(program, batch, ingredients, state, memory, valid, np.int32(0))[0]
+            memory = observable.open(memory, valid, program.layout.grouped)
+            found = observe_tile(program, batch, ingredients, state, memory, valid, np.int32(0))
+            return observable.row(*found, np.int32(0), program.layout.grouped)
 
+        observable = reducer(program, batch, ingredients[0])
         shapes = jax.eval_shape(row, state, memory, valid)
-        return jax.tree.map(lambda s: jnp.zeros((batch.capacity, *s.shape), s.dtype), shapes)
+        return jax.tree.map(lambda s: jnp.zeros((observable.before(batch.capacity), *s.shape), s.dtype), shapes)
 
     return tuple(map(empty, program.batches, memories))
 
@@ -202,6 +204,18 @@ def reducer(program: Program, batch: Batch, shared: list) -> Observable:
     """The observable that reduces, opens and merges for its whole batch; its numbers are never one a particle."""
     holes = [None] * len(program.recipe.kinds)
     return program.recipe.build(shared, holes, holes)[2][batch.members[0]]
+
+
+def put_row(batch: Batch, observable: Observable, rows: Any, at: Any, new: Any) -> Any:
+    """The rows with a new one in its place, added to what other observations or tiles have put there."""
+    if batch.grouped or batch.merged:
+        there = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, at, 0, keepdims=False), rows)
+        if batch.grouped:  # whole numbers, added one by one
+            new = observable.merge(there, new)
+        else:
+            # in a loop of one turn all is read before anything is written; else all rows would be copied
+            new = lax.fori_loop(at, at + 1, lambda _, new: observable.merge(there, new), new)
+    return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, at, 0), rows, new)
 
 
 def evolve_tile(
@@ -232,8 +246,11 @@ def evolve_tile(
             for batch, phase, number in zip(program.batches, at.phases, at.numbers, strict=True)
         ]
 
+    reducers = [reducer(program, batch, shared) for batch in program.batches]
     # a row is a group of 2^level observations, aligned to their numbers
-    first_groups = [(number + 1) >> level for number, level in zip(last_number(at.low), at.levels, strict=True)]
+    origins = [
+        o.before(number + 1) >> level for o, number, level in zip(reducers, last_number(at.low), at.levels, strict=True)
+    ]
 
     def step_until(stop: Any, i: Any, state: Any, noise: tuple, j: Any) -> Any:
         return lax.fori_loop(i, stop, lambda i, s: step_tile(program, ingredients(i), s, noise, ids, i, j), state)
@@ -247,35 +264,30 @@ def evolve_tile(
         stop = functools.reduce(jnp.minimum, due, high)
         state = step_until(stop, i, state, noise, j)
         written, kept = [], []
-        for old, memory, batch, phase, number, level, origin in zip(
-            rows, memories, program.batches, at.phases, last_number(stop), at.levels, first_groups, strict=True
+        for old, memory, batch, o, phase, number, level, origin in zip(
+            rows, memories, program.batches, reducers, at.phases, last_number(stop), at.levels, origins, strict=True
         ):
 
-            def put(
-                turn: Any,
-                old: Any,
-                batch: Batch = batch,
-                number: Any = number,
-                level: Any = level,
-                origin: Any = origin,
-            ) -> Any:
-                (rows, memory), row = old, (number >> level) - origin
+            def observe(
+                turn: Any, old: Any, batch: Batch = batch, o: Observable = o, number: Any = number,
+                level: Any = level, origin: Any = origin,
+            ) -> Any:  # fmt: skip
+                rows, memory = old
                 # tied to the turn, or the compiler would observe before the loop, due or not
                 here, nth = lax.optimization_barrier((turn, state, number))[1:]
-                new, memory = observe_tile(program, batch, ingredients(stop - 1), here, memory, valid, nth)
-                if batch.grouped or batch.merged:
-                    there = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, row, 0, keepdims=False), rows)
-                    merge = reducer(program, batch, shared).merge
-                    if batch.grouped:  # whole numbers, added one by one
-                        new = merge(there, new)
-                    else:
-                        # in a loop of one turn all is read before anything is written; else all rows would be copied
-                        new = lax.fori_loop(turn, turn + 1, lambda _, new: merge(there, new), new)
-                return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, row, 0), rows, new), memory
+                found, memory = observe_tile(program, batch, ingredients(stop - 1), here, memory, valid, nth)
+                first = (o.before(number) >> level) - origin
+
+                def put(n: Any, rows: Any) -> Any:
+                    return put_row(batch, o, rows, first + n, o.row(found, memory, n, layout.grouped))
+
+                if not o.ragged:
+                    return put(turn, rows), memory
+                return lax.fori_loop(0, o.before(number + 1) - o.before(number), put, rows), memory
 
             # a loop of no or one turn: unlike a conditional it updates the rows in place
             now = (remainder(phase + stop, batch.every) == 0).astype(jnp.int32)
-            old, memory = lax.fori_loop(0, now, put, (old, memory))
+            old, memory = lax.fori_loop(0, now, observe, (old, memory))
             written.append(old)
             kept.append(memory)
         return stop, Carry(state, tuple(kept)), tuple(written)
@@ -289,7 +301,6 @@ def evolve_tile(
         carry = (low, carried, rows)
         return lax.while_loop(lambda c: c[0] < high, lambda c: segment(c, noise, j, high), carry)[1:]
 
-    reducers = [reducer(program, batch, shared) for batch in program.batches]
     opened = (o.open(memory, valid, layout.grouped) for o, memory in zip(reducers, carry.memories, strict=True))
     carry = carry._replace(memories=tuple(opened))
     last = quotient(at.high + layout.steps - 1, layout.steps)

@@ -1,5 +1,6 @@
 """How a run goes on: the program that is compiled, its ingredients on the device, and the way of its rows to the records."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,6 @@ from .run import Run
 
 ROW_BYTES = 2**21  # of observations that a block may hold
 GROUPED_BYTES = 2**19  # where a row takes many of them
-MERGED_BYTES = 2**22  # where tiles add to the same rows, and blocks copy a memory
 MOST_ROWS = 256
 MOST_STEPS = 1 << 20  # in a block without schedules
 LARGE = 2**20  # coordinates of a population
@@ -149,17 +149,25 @@ class Plan(NamedTuple):
             end = k + (start + count) // batch.every - start // batch.every  # one past the last observation's number
             if end <= max(k, 0):  # nothing, or all of it is burn-in
                 continue
-            origin, n = k >> level, (end - 1 >> level) - (k >> level) + 1
+            first, origin, stop = observables[batch.members[0]], k >> level, (end - 1 >> level) + 1
+            if first.ragged:  # its burn-in has no rows
+                origin = max(origin, 0)
+            n = first.before(stop) - first.before(origin)
             row = jax.tree.map(lambda *a, n=n: np.concatenate([np.asarray(part)[:, :n] for part in a]), *parts)
             if batch.particles:
                 public = self.program.layout.unpack_recorded(row)
             else:
-                public = self._merged(observables[batch.members[0]], widen(row))
+                public = self._merged(first, widen(row))
+            if first.ragged:
+                record = records[batch.members[0]]
+                for height, mine in first.unroll(public, origin, stop, record.level):
+                    record.push(mine, height)
+                continue
             # groups of observations before number 0 belong to the burn-in
             begun = end - (end >> level << level)
             for i in batch.members:
                 mine = observables[i].part(public, *self.parts[i][1:])
-                records[i].push(cut(mine, max(0, -origin), n), level, begun)
+                records[i].push(cut(mine, max(0, -origin), None), level, begun)
         return records
 
     def _merged(self, observable: Observable, rows: Any) -> Any:
@@ -190,15 +198,17 @@ def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeS
     of_tile = lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype)  # noqa: E731
     valid, memory = of_tile(jax.ShapeDtypeStruct((), jnp.bool_)), jax.tree.map(of_tile, first.memory(value))
 
-    def follow(values: Any, memory: Any, valid: Any) -> Any:
-        return first.follow(values, first.open(memory, valid, layout.grouped), valid, np.int32(0), layout.grouped)[0]
+    def row(values: Any, memory: Any, valid: Any) -> Any:
+        memory = first.open(memory, valid, layout.grouped)
+        return first.row(*first.follow(values, memory, valid, np.int32(0), layout.grouped), np.int32(0), layout.grouped)
 
-    sums = jax.tree.leaves(jax.eval_shape(follow, of_tile(value), memory, valid))
+    sums = jax.tree.leaves(jax.eval_shape(row, of_tile(value), memory, valid))
     exact = all(leaf.dtype.kind in "iu" for leaf in sums)
     grouped = exact and not first.keeps_time
     merged = not layout.ladder and (grouped or (first.in_turn and layout.tiles > layout.devices))
-    # a memory is copied at every block, so its rows may take half as much, but all of them begin as zeros
+    # a memory is copied at every block, so its rows may take half as much; but rows that tiles share begin as zeros
     copied = 4 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
-    room = max(GROUPED_BYTES if exact else ROW_BYTES, min(copied // 2, MERGED_BYTES) if merged else copied // 2)
-    rows = capacity(room, sum(leaf.size for leaf in sums) * (1 if merged else layout.tiles))
+    room = GROUPED_BYTES if exact else ROW_BYTES if merged else max(ROW_BYTES, copied // 2)
+    size = math.ceil(first.before(MOST_ROWS) / MOST_ROWS) * sum(leaf.size for leaf in sums)
+    rows = capacity(room, size * (1 if merged else layout.tiles))
     return Batch(members, first.every, rows, particles=False, grouped=grouped, merged=merged)

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
 
     members: tuple[int, ...]
     every: int  # steps between rows
-    capacity: int  # rows that a block can take
+    capacity: int  # observations, or groups of them, that a block can take
     particles: bool  # rows are values of particles, not sums
     grouped: bool  # a row may be the sums of several observations, begun at zero
     merged: bool  # the tiles of a device add to the same rows, one after the other

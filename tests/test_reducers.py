@@ -208,6 +208,23 @@ def test_a_run_that_was_cut_saved_and_loaded(n, tmp_path):
     assert run.warnings == whole.warnings == again.warnings
 
 
+@pytest.mark.parametrize(("levels", "burn_in"), [(1, 0), (4, 37), (9, 0)])
+def test_a_long_correlation_that_was_cut(levels, burn_in):
+    """Once a record merges observations, what a block has seen is merged ring by ring before it arrives: the same bits."""
+    both = {
+        "c": Autocorrelation(observables.position, every=1, levels=levels, points=4, burn_in=burn_in),
+        "far": MeanSquaredDisplacement(every=1, levels=levels, points=4, burn_in=burn_in),
+    }
+    begin = engine.simulate(WELL, BATH, start(70), steps=0, key=3, observables=both)
+    whole, run = engine.simulate(begin, steps=1100), begin
+    for steps in (*range(1, 40), 20, 300):
+        run = engine.simulate(run, steps=steps)
+    assert run.step == whole.step == 1100
+    for found, expected in zip(run.records, whole.records, strict=True):
+        assert found.level == expected.level > 2 and found.rows == expected.rows == 1100 - burn_in
+        jax.tree.map(np.testing.assert_array_equal, (found.blocks, found.pending), (expected.blocks, expected.pending))
+
+
 def test_tiles_and_blocks_change_no_more_than_the_order_of_sums(monkeypatch):
     run = lambda: engine.simulate(WELL, BATH, start(1000, 2, 0.3), steps=STEPS, key=3, observables=ALL).observables  # noqa: E731
     expected, plan = run(), import_module("heatbath.engine.plan")

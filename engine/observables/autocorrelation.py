@@ -97,15 +97,11 @@ class Autocorrelation(Lagged):
         weight = valid.astype(last.dtype)[None]
         return sum_members(weight), note, (last - note[..., None, :]) * weight
 
-    def pair(self, first: jax.Array, notes: jax.Array, last: tuple) -> tuple[jax.Array, jax.Array]:
-        _, mean, deviation = last
+    def pair(self, first: jax.Array, notes: jax.Array, last: tuple) -> Comoments:
+        count, mean, deviation = last
         # the deviations' sum is zero, so any mean will do for the first; with the last's no digits are lost
-        return notes, sum_members((first - mean[..., None, :]) * deviation)
-
-    def assemble(self, sums: tuple, last: tuple) -> Comoments:
-        (means, product), (count, mean, _) = sums, last
-        here = lambda a: jnp.broadcast_to(a, (len(means), *a.shape))  # noqa: E731
-        return Comoments(here(count), means, here(mean), product)
+        product = sum_members((first - mean[..., None, :]) * deviation)
+        return Comoments(count[None], notes, mean[None], product)
 
     def merge(self, a: Comoments, b: Comoments) -> Comoments:
         count = a.count + b.count

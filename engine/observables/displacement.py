@@ -67,15 +67,12 @@ class MeanSquaredDisplacement(Lagged):
         weight = jnp.broadcast_to(valid, last.shape).astype(last.dtype)
         return last, weight, sum_members(weight)
 
-    def pair(self, first: jax.Array, notes: Any, last: tuple) -> tuple[jax.Array, jax.Array]:
+    def pair(self, first: jax.Array, notes: Any, last: tuple) -> jax.Array:
         del notes
-        new, weight, _ = last
+        new, weight, count = last
         way = (new - first) * weight
-        return sum_members(way), sum_members(way * way)
-
-    def assemble(self, sums: tuple, last: tuple) -> jax.Array:
-        count = jnp.broadcast_to(last[2], sums[0].shape)
-        return jnp.stack([count, *sums], axis=1)  # (lag, 3, k, rung, group)
+        sums = sum_members(way), sum_members(way * way)
+        return jnp.stack([jnp.broadcast_to(count, sums[0].shape), *sums], axis=1)  # (lag, 3, k, rung, group)
 
     def merge(self, a: Any, b: Any) -> Any:
         return a + b

@@ -6,7 +6,7 @@ every second value of the level below, so that nothing is smeared and each lag i
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from .observable import Observable
-from .record import Record
+from .record import Record, cut
 from .statistics import Setting, as_units
 
 MOST_LEVELS = 24  # beyond, lags times `every` leave the range of 32 bits
@@ -30,6 +30,7 @@ class Lagged(Observable):
     levels: int
     points: int
     in_turn = True
+    ragged = True
 
     def note(self, values: jax.Array, valid: jax.Array) -> Any:
         """What is kept of the values (k, rung, member, group) of a time beside them, so that no lag computes it again."""
@@ -41,15 +42,11 @@ class Lagged(Observable):
         """What `pair` needs of the newest values (k, rung, member, group) and their note, the same for every lag."""
 
     @abc.abstractmethod
-    def pair(self, first: jax.Array, notes: Any, last: Any) -> tuple[jax.Array, jax.Array]:
-        """Two numbers of the pairs of several lags: values (lag, k, rung, member, group) -> (lag, k, rung, group) each.
+    def pair(self, first: jax.Array, notes: Any, last: Any) -> Any:
+        """Sums of the pairs of several lags: values (lag, k, rung, member, group) -> leaves (lag or 1, ..., rung, group).
 
-        Sums over members, or what a note has kept. notes: of these values; last: from `prepare`.
+        notes: of these values; last: from `prepare`.
         """
-
-    @abc.abstractmethod
-    def assemble(self, sums: tuple[jax.Array, jax.Array], last: Any) -> Any:
-        """What the observable sums up, with a leading axis of lags; sums: of `pair`, for all lags."""
 
     def lags(self) -> np.ndarray:
         """All lags in observations, increasing: 0 to points - 1, then points/2 more at each level."""
@@ -68,61 +65,87 @@ class Lagged(Observable):
     def close(self, memory: Any) -> Any:
         return memory[0]
 
+    def before(self, number: Any) -> Any:
+        # level l sees every 2^l-th observation; the newest values, ring 0, see as many as level 0
+        number = number * (number > 0)
+        return 2 * number + sum((number + (1 << level) - 1) >> level for level in range(1, self.levels))
+
+    def _place(self, ring: Any, number: Any, back: Any) -> Any:
+        """Where the memory has the value `back` before the newest, in those that the ring's level sees."""
+        half, level = self.points // 2, ring - (ring > 0)
+        return ring * half + ((number >> level) + self.points - back) % half
+
     def follow(self, values: jax.Array, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
         # rings of half the points: the newest values, then for each level the older half of those that it sees; what a
         # ring loses goes to the next
-        half, grouped = self.points // 2, group(values)
+        grouped = group(values)
         # by barriers, or the compiler would prepare them anew for every lag
         note = lax.optimization_barrier(self.note(grouped, group(valid)))
         new = lax.optimization_barrier(self.prepare(grouped, note, group(valid)))
-        # the levels that see this observation: 2^level divides its number, for 0 all; none in the burn-in
-        twos = lax.population_count(number ^ (number - 1)) - 1
-        last = jnp.where(number < 0, -1, jnp.minimum(twos, self.levels - 1) + 1)
-        level = lambda ring: jnp.maximum(ring - 1, 0)  # noqa: E731
-
-        def place(ring: Any, back: Any) -> Any:
-            return ring * half + lax.rem((number >> level(ring)) + self.points - back, np.int32(half))
+        # the rings that see this observation, but for the newest values
+        last = self.before(number + 1) - self.before(number) - 1
 
         def keep(memory: Any, values: Any, at: Any) -> Any:
             return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, at, 0), memory, values)
 
         def age(i: Any, memory: Any) -> Any:
             ring = last - i
-            lost = place(ring - 1, 0)
+            lost = self._place(ring - 1, number, 0)
             old = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, lost, 0, keepdims=False), memory)
-            return keep(memory, old, place(ring, 0))
+            return keep(memory, old, self._place(ring, number, 0))
 
         memory = lax.fori_loop(0, last, age, memory)
-        seen = (last >= 0).astype(jnp.int32)
-        memory = lax.fori_loop(0, seen, lambda _, memory: keep(memory, (values, note), place(0, 0)), memory)
+        seen = (number >= 0).astype(jnp.int32)  # not in the burn-in
+        newest = self._place(0, number, 0)
+        return new, lax.fori_loop(0, seen, lambda _, memory: keep(memory, (values, note), newest), memory)
 
-        def add(ring: Any, sums: tuple) -> tuple:
-            first, notes = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, ring * half, half), memory)
-            put = lambda a, b: lax.dynamic_update_slice_in_dim(a, b, ring * half, 0)  # noqa: E731
-            return tuple(map(put, sums, self.pair(group(first), notes, new)))
+    def row(self, found: Any, memory: Any, nth: Any, group: Callable) -> Any:
+        """The sums of one ring, in the order of its places."""
+        half = self.points // 2
+        first, notes = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, nth * half, half), memory)
+        return self.pair(group(first), notes, found)
 
-        def sort(ring: Any, sums: tuple) -> tuple:
-            # from the order of places to that of lags: backwards from the newest
-            turn = half - 1 - lax.rem(number >> level(ring), np.int32(half))
+    def unroll(self, rows: Any, start: int, stop: int, most: int) -> Iterator[tuple[int, Any]]:
+        # merged in pairs as the record would do it, but ring by ring: an observation has three of them on average, and
+        # the record merges all, adding zeros
+        half, rings, firsts = self.points // 2, [], []
+        for ring in range(self.levels + 1):
+            level = max(ring - 1, 0)
+            first = -(-start >> level)
+            numbers = np.arange(first << level, stop, 1 << level)[:, None]
+            back = np.arange(half) + half * (ring > 0)
+            there = back <= numbers >> level  # not before the first observation
+            row, place = (
+                self.before(numbers) - self.before(start) + ring,
+                self._place(ring, numbers, back) - ring * half,
+            )
+            rings.append(jax.tree.map(lambda a: _taken(a, row, place, there), rows))  # noqa: B023
+            firsts.append(first)
 
-            def turned(a: jax.Array) -> jax.Array:
-                found = lax.dynamic_slice_in_dim(a, ring * half, half)[::-1]
-                found = lax.dynamic_slice_in_dim(jnp.concatenate([found, found]), turn, half)
-                return lax.dynamic_update_slice_in_dim(a, found, ring * half, 0)
+        def dense(level: int, begin: int, end: int) -> Any:
+            """The rows begin … end - 1 of 2^level observations each, with all lags."""
+            whole = jax.tree.map(lambda a: np.zeros((end - begin, len(self.lags()), *a.shape[2:]), a.dtype), rings[0])
+            for ring, (mine, first) in enumerate(zip(rings, firsts, strict=True)):
+                apart = max(ring - 1 - level, 0)  # it has every 2^apart-th of them
+                i, lags = -(-begin >> apart), slice(ring * half, (ring + 1) * half)
+                for to, a in zip(jax.tree.leaves(whole), jax.tree.leaves(mine), strict=True):
+                    to[(i << apart) - begin :: 1 << apart, lags] = a[i - first : (end - 1 >> apart) + 1 - first]
+            return whole
 
-            return tuple(map(turned, sums))
-
-        first, notes = memory
-        shapes = jax.eval_shape(self.pair, group(first), notes, new)
-        sums = lax.fori_loop(0, last + 1, add, tuple(jnp.zeros(s.shape, s.dtype) for s in shapes))
-        # in a loop of its own: the sums' loop would not be vectors if it wrote them in this order
-        sums = lax.fori_loop(0, last + 1, sort, sums)
-        lag = np.arange(len(self.lags()), dtype=np.int32)
-        ring = lag // half
-        back = np.where(lag < self.points, lag, half + lag % half)
-        there = (back <= number >> np.maximum(ring - 1, 0)) & (ring <= last)
-        only = lambda a: jnp.where(there.reshape(-1, *[1] * (a.ndim - 1)), a, 0)  # noqa: E731
-        return jax.tree.map(only, self.assemble(sums, new)), memory
+        level, begin, end, tail = 0, start, stop, []
+        while level < most and end - begin > 1:
+            if begin % 2:
+                yield level, dense(level, begin, begin + 1)
+            if end % 2:
+                tail.append((level, dense(level, end - 1, end)))
+            begin, end = -(-begin // 2), end // 2
+            for ring in range(min(level + 2, len(rings))):  # those that have every row of this level
+                pairs = cut(rings[ring], 2 * begin - firsts[ring], 2 * end - firsts[ring])
+                rings[ring], firsts[ring] = self.merge(cut(pairs, 0, None, 2), cut(pairs, 1, None, 2)), begin
+            level += 1
+        if end > begin:
+            yield level, dense(level, begin, end)
+        yield from reversed(tail)
 
     def units(self, record: Record, setting: Setting, after: int, count: Callable) -> tuple[np.ndarray, Any]:
         """The lags in steps that every independent unit has seen, and the units' sums; count: sums -> pairs (lags, ...)."""
@@ -141,3 +164,8 @@ class Lagged(Observable):
             raise ValueError(f"{name}: levels must be an integer from 1 to {MOST_LEVELS}; got {self.levels!r}")
         if isinstance(self.points, bool) or not isinstance(self.points, int) or self.points < 2 or self.points % 2:
             raise ValueError(f"{name}: points must be an even number of at least 2; got {self.points!r}")
+
+
+def _taken(a: np.ndarray, row: np.ndarray, place: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """a[row, place], or zeros where nothing is there; of an axis of one place all places are the same."""
+    return a[row, place % a.shape[1]] * there.reshape(*there.shape, *[1] * (a.ndim - 2))

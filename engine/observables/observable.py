@@ -1,7 +1,7 @@
 """An observable is a measurement and a reducer: sums over particles in groups on the device, over time on the host."""
 
 import abc
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ class Observable(abc.ABC):
     keeps_particles = False  # `reduce` returns the values themselves, and tiles are joined, not merged
     keeps_time = False  # every row is kept apart
     in_turn = False  # tiles are merged one after the other, not in pairs: a row is larger than the values of a tile
+    ragged = False  # an observation is several rows, how many by its number
     componentwise = False  # components are reduced one by one, and `join` puts their sums together
     sums: type | None = None  # the NamedTuple of its sums; None for a bare array
 
@@ -79,13 +80,29 @@ class Observable(abc.ABC):
         return memory
 
     def follow(self, values: jax.Array, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
-        """The sums of one observation of a tile, and its memory afterwards.
+        """The sums of one observation of a tile, or what `row` needs for them, and its memory afterwards.
 
         values (k, tile); memory: from `open`; valid (tile). group: (..., tile) -> (..., rung, member, group).
         number: of the observation, counted from 0; negative before the burn-in is over.
         """
         del number
         return self.reduce(group(values), group(valid)), memory
+
+    def before(self, number: Any) -> Any:
+        """Rows of all observations before this one; none in the burn-in if it is ragged."""
+        return number
+
+    def row(self, found: Any, memory: Any, nth: Any, group: Callable) -> Any:
+        """The nth row of an observation, from what `follow` has found."""
+        del memory, nth, group
+        return found
+
+    def unroll(self, rows: Any, start: int, stop: int, most: int) -> Iterator[tuple[int, Any]]:
+        """Ragged rows of the observations start … stop - 1, on the host, as (level, rows) that a record takes in order.
+
+        most: the highest level that it takes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares ragged and must offer unroll")
 
     def reduce(self, values: jax.Array, valid: jax.Array) -> Any:
         """Sums over members: values (k, rung, member, group), valid (rung, member, group) -> (component, rung, group)."""

@@ -54,9 +54,20 @@ class Record:
     def __init__(self, *, first: int, every: int, merge: Callable, keep: bool = False) -> None:
         self.first, self.every, self.merge, self.keep = first, every, merge, keep
         self.level, self.rows = 0, 0  # a block is 2^level rows
-        self.blocks: Any = None
+        self._parts: tuple = ()  # the blocks as they came: joined at every arrival, a long series would be copied each time
         self.pending: list[Any] = [None]  # for each level up to `level`, the row that waits for its pair
         self.tail, self.tail_rows = None, 0  # the newest rows, as far as they do not complete a group of the device
+
+    @property
+    def blocks(self) -> Any:
+        """The full blocks, oldest first; None if there is none."""
+        if len(self._parts) > 1:
+            self._parts = (jax.tree.map(lambda *a: np.concatenate(a), *self._parts),)
+        return self._parts[0] if self._parts else None
+
+    @blocks.setter
+    def blocks(self, tree: Any) -> None:
+        self._parts = () if tree is None else (tree,)
 
     def copy(self) -> "Record":
         """An independent copy; arrays are shared, since they are replaced and never changed."""
@@ -77,7 +88,7 @@ class Record:
         self.rows += (n << level) + begun - self.tail_rows
         self.tail, self.tail_rows = tail, begun
         self._push(level, cut(rows, 0, n))
-        while not self.keep and length(self.blocks) >= MOST:
+        while not self.keep and sum(map(length, self._parts)) >= MOST:
             blocks, n = self.blocks, length(self.blocks)
             self.level, self.blocks = self.level + 1, None
             self.pending.append(None)
@@ -88,7 +99,7 @@ class Record:
         if not length(rows):
             return
         if level == self.level:
-            self.blocks = join(self.blocks, rows)
+            self._parts = (*self._parts, rows)
             return
         rows = join(self.pending[level], rows)
         n = length(rows)
