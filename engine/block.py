@@ -6,6 +6,7 @@ steps, so unrolling by even one would change results with the number of steps in
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,9 +34,22 @@ def remainder(steps: Any, period: int) -> jax.Array:
     return lax.rem(jnp.asarray(steps, jnp.int32), np.int32(period))
 
 
-def select(pairs: jax.Array, q: Any, slot: int, even: bool) -> jax.Array:
-    """The normal number q of a buffer of complex pairs; its part is known beforehand if a step takes an even number."""
-    pair = lax.dynamic_index_in_dim(pairs, q >> 1, 0, keepdims=False)
+def few_shape(program: Program) -> tuple[int, int]:
+    """The axes of the normals of few particles for one step."""
+    layout = program.layout
+    return (program.size, layout.particles) if layout.last else (layout.tile, program.size)
+
+
+def select(pairs: jax.Array, q: Any, slot: int, even: bool, few: tuple[int, ...] | None) -> jax.Array:
+    """The normal number q of a buffer of complex pairs; its part is known beforehand if a step takes an even number.
+
+    few: the shape of a number where the buffer is one row.
+    """
+    if few:
+        size = math.prod(few)
+        pair = lax.dynamic_slice_in_dim(pairs, (q >> 1) * size, size).reshape(few)
+    else:
+        pair = lax.dynamic_index_in_dim(pairs, q >> 1, 0, keepdims=False)
     if even:
         return lax.imag(pair) if slot % 2 else lax.real(pair)
     return jnp.where(q & 1 == 0, lax.real(pair), lax.imag(pair))
@@ -72,8 +86,7 @@ def draw(program: Program, keys: dict, at: Window, j: Any, ids: jax.Array, rows:
         start = advance_counter(at.pairs, offset(pairs))
         at_all = keys[Stream.NORMALS], start, pairs
         if layout.few:
-            few = (program.size, layout.particles) if layout.last else (layout.tile, program.size)
-            gaussians = normals_of_few(*at_all, ids[0], few, layout.axis, program.dtype)
+            gaussians = normals_of_few(*at_all, ids[0], few_shape(program), layout.axis, program.dtype)
         elif layout.last or program.size >= LONG_ROW:
             gaussians = normals(*at_all, *across(index(program.size)), program.dtype)
         else:
@@ -116,8 +129,11 @@ def step_tile(program: Program, ingredients: tuple, state: Any, noise: tuple, id
     gaussians, scalars, open_ones, words, chances = noise
     k = i - j * layout.steps
     row = lambda buffer: None if buffer is None else lax.dynamic_index_in_dim(buffer, k, 0, keepdims=False)  # noqa: E731
-    pick = lambda pairs, n: tuple(select(pairs, k * n + slot, slot, n % 2 == 0) for slot in range(n))  # noqa: E731
-    flat = pick(gaussians, spec.normals)
+
+    def pick(pairs: Any, n: int, few: tuple[int, ...] | None = None) -> tuple[jax.Array, ...]:
+        return tuple(select(pairs, k * n + slot, slot, n % 2 == 0, few) for slot in range(n))
+
+    flat = pick(gaussians, spec.normals, few_shape(program) if layout.few else None)
     if layout.few and layout.last:
         flat = tuple(place(xi, ids) for xi in flat)
     drawn = (flat, pick(scalars, spec.scalars), row(open_ones), row(words))

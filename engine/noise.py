@@ -132,13 +132,13 @@ def normals_of_few(
 ) -> jax.Array:
     """The numbers of `normals` for particles first, first + 1, … along one axis of `shape`, coordinates along the other.
 
-    Computed as one vector with keys of their own for all blocks: twice the work, but one long loop where `normals` would
-    make `count` short ones.
+    One row, (count · shape,), computed with keys of their own for all blocks: twice the work, but one long loop where
+    `normals` would make `count` short ones, as it would itself if the row were given its shape here.
     """
     index = np.indices((count, *shape), np.uint32).reshape(3, -1)
     keys = threefry(key[0], key[1], *advance_counter(start, index[0]))
     words = threefry(*keys, first + index[1 + axis % 2], index[2 - axis % 2])
-    return lax.complex(*box_muller(*words, dtype)).reshape(count, *shape)
+    return lax.complex(*box_muller(*words, dtype))
 
 
 def uniforms(words: Word, dtype: Any) -> jax.Array:
