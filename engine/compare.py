@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from .equilibrium import Equilibrium, Solvable
+from .equilibrium import Equilibrium, NotKnown, Solvable
 from .law import Law, NoLaw, laws, step_bias, thermometer, with_step
 from .measured import plain, snapshot_energies, snapshots
 from .observables import Equipartition, Mean, VirialTemperature
@@ -154,7 +154,10 @@ def _known(run: Run, state: Equilibrium) -> Iterator[Quantity]:
     for i, name, observable in means(run):
         measure = observable.measure
         if measure.exact_at == "potential_energy":
-            energy, capacity = np.array([state.mean_energy]), np.array([state.heat_capacity])
+            try:
+                energy, capacity = np.array([state.mean_energy]), np.array([state.heat_capacity])
+            except NotKnown:
+                continue
             yield Quantity("mean_energy", i, "mean", energy, of_law=lambda l: l.energy)
             per = 1 / temperature**2
             law_of_capacity = lambda l, per=per: l.energy_variance * per  # noqa: E731
@@ -163,8 +166,11 @@ def _known(run: Run, state: Equilibrium) -> Iterator[Quantity]:
             reading = lambda l, m=measure: thermometer(l, m)  # noqa: E731
             yield Quantity(name, i, "mean", np.array([temperature]), of_law=reading, local=True)
         elif measure.name == ("position" if state.potential.period is None else "angles"):
-            yield Quantity(measure.name, i, "mean", state.mean, of_law=lambda l: l.position)
-            spread = np.diag(state.covariance)
+            try:
+                mean, spread = state.mean, np.diag(state.covariance)
+            except NotKnown:
+                continue
+            yield Quantity(measure.name, i, "mean", mean, of_law=lambda l: l.position)
             yield Quantity(f"{measure.name}.variance", i, "variance", spread, of_law=lambda l: l.position_variance)
         else:
             continue

@@ -36,6 +36,8 @@ def entropy(positions: Any, *, bins: int | None = None, period: float | None = N
     x = np.asarray(positions, float)
     if x.ndim == 0:
         raise ValueError(f"entropy takes a Run or an array (n, ...) of positions; got {positions!r}")
+    if not x.size:
+        raise ValueError(f"entropy takes positions of particles; got an empty array of shape {x.shape}")
     return _entropy(x.reshape(len(x), -1), bins, period)
 
 
@@ -69,6 +71,8 @@ def _rungs(run: Run, rows: list[Measured]) -> Measured:
 def _entropy(x: np.ndarray, bins: int | None, period: float | None, beside: Any = 0.0) -> Measured:
     """The entropy of (n, d), plus the average of values (n,) beside it; the error is that of the sum."""
     n, d = x.shape
+    if period is not None and not (np.ndim(period) == 0 and 0 < period < np.inf):
+        raise ValueError(f"period must be one positive number; got {period!r}")
     if not np.all(np.isfinite(x)):
         raise ValueError(f"positions must be finite; {int(np.sum(~np.isfinite(x).all(1)))} of {n} are not")
     if d not in BINS:

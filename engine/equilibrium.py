@@ -58,6 +58,10 @@ class Solvable(Potential):
         """Density (m,) of one ravelled coordinate at points x (m,). Raises `NotKnown` by default."""
         raise NotKnown(f"{type(self).__name__} knows no exact marginal density: draw samples from its equilibrium")
 
+    def log_partition_alone(self, temperature: float, like: Any) -> float:
+        """ln Z where its derivatives, and so mean energy and heat capacity, are not known. Raises `NotKnown` by default."""
+        raise NotKnown(f"{type(self).__name__} has no partition function for {size_of(like)} coordinates")
+
     def quadrature(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
         """Ravelled points (m, d) and weights (m,), of sum 1, for averages. Raises `NotKnown` by default."""
         raise NotKnown(f"{type(self).__name__} has no quadrature for {size_of(like)} coordinates: average over samples")
@@ -129,7 +133,8 @@ class Equilibrium:
     """
 
     def __init__(self, *, potential: Solvable, temperature: float, like: Any) -> None:
-        self.potential, self.temperature, self.like = potential, temperature, like
+        self.potential, self.temperature = potential, temperature
+        self.like = jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), like)
         self._known_cuts: dict[int, np.ndarray] = {}
         for known in ("_moments", "_log_partition"):
             with contextlib.suppress(NotKnown):  # said when it is asked for: the rest is good without it
@@ -138,13 +143,13 @@ class Equilibrium:
     @functools.cached_property
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         with jax.enable_x64(True):
-            mean, covariance = upcast(self.potential).moments(self.temperature, self._shape)
+            mean, covariance = upcast(self.potential).moments(self.temperature, self.like)
             return np.asarray(mean), np.asarray(covariance)
 
     @functools.cached_property
     def _log_partition(self) -> tuple[float, float, float]:
         with jax.enable_x64(True):
-            values = _derivatives(upcast(self.potential), np.float64(self.temperature), self._shape)
+            values = _derivatives(upcast(self.potential), np.float64(self.temperature), self.like)
             value, slope, curvature = map(float, values)
         if not np.isfinite([value, slope, curvature]).all():
             raise ValueError(
@@ -154,13 +159,12 @@ class Equilibrium:
         return value, slope, curvature
 
     @property
-    def _shape(self) -> Any:
-        return jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), self.like)
-
-    @property
     def log_partition(self) -> float:
         """ln Z."""
-        return self._log_partition[0]
+        try:
+            return self._log_partition[0]
+        except NotKnown:
+            return self.potential.log_partition_alone(self.temperature, self.like)
 
     @property
     def mean_energy(self) -> float:
@@ -204,7 +208,10 @@ class Equilibrium:
         with jax.enable_x64(True):
             draws = upcast(self.potential).draw(self.temperature, self.like, key, n)
             draws = jax.tree.map(np.asarray, draws)
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(float)), draws)
+        dtype = jnp.result_type(float)
+        if any(np.any(np.abs(leaf) > jnp.finfo(dtype).max) for leaf in jax.tree.leaves(draws)):
+            raise ValueError(f"draws at temperature {self.temperature:g} overflow {dtype}: set jax_enable_x64")
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), draws)
 
     def expectation(self, function: Callable) -> Any:
         """The average of a function of the position, in float64: any tree of arrays. Raises `NotKnown`.
@@ -215,14 +222,13 @@ class Equilibrium:
             raise TypeError(f"expectation takes a function of the position; got {function!r}")
         with jax.enable_x64(True):
             points, weights = upcast(self.potential).quadrature(self.temperature, self.like)
-            unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(np.shape(leaf)), self.like))[1]
+            unravel = ravel_pytree(self.like)[1]
             values = jax.jit(jax.vmap(lambda x: function(unravel(x))))(points)
             return jax.tree.map(lambda a: np.tensordot(weights, np.asarray(a, float), 1), values)
 
     def density(self, x: Any, *, coordinate: int = 0) -> np.ndarray:
         """Marginal density of one ravelled coordinate at points of any shape. Raises `NotKnown`."""
-        if isinstance(coordinate, bool) or coordinate not in range(self.dimension):
-            raise ValueError(f"coordinate must be a whole number from 0 to {self.dimension - 1}; got {coordinate}")
+        self._check_coordinate(coordinate)
         x = np.asarray(x, float)
         with jax.enable_x64(True):
             potential = upcast(self.potential)
@@ -237,6 +243,7 @@ class Equilibrium:
         edges = np.asarray(edges, float)
         if edges.ndim != 1 or len(edges) < 2 or not np.all(np.diff(edges) > 0) or not np.all(np.isfinite(edges)):
             raise ValueError(f"edges must be finite increasing numbers, at least two; got {edges}")
+        self._check_coordinate(coordinate)
         # a narrow peak far inside a wide bin is seen from where the mass is
         cuts = self._cuts(int(coordinate))
         if (period := self.potential.period) is not None:
@@ -247,12 +254,16 @@ class Equilibrium:
         found = integrate(lambda x: self.density(x, coordinate=coordinate), parts)
         return np.bincount(owner, found, minlength=len(edges) - 1)
 
+    def _check_coordinate(self, coordinate: Any) -> None:
+        if isinstance(coordinate, bool) or coordinate not in range(self.dimension):
+            raise ValueError(f"coordinate must be a whole number from 0 to {self.dimension - 1}; got {coordinate}")
+
     def _cuts(self, coordinate: int) -> np.ndarray:
         """Quantiles of a coordinate, from the quadrature or from draws, and points about its mean."""
         if coordinate in self._known_cuts:
             return self._known_cuts[coordinate]
         separable = self.potential.separable
-        like, c = (np.zeros(1), 0) if separable else (self._shape, coordinate)
+        like, c = (np.zeros(1), 0) if separable else (self.like, coordinate)
         x = weights = np.empty(0)
         if size_of(like) <= 2:  # products of more have millions of points
             with contextlib.suppress(ValueError), jax.enable_x64(True):  # not known, or narrower than its grid
@@ -284,5 +295,9 @@ class Equilibrium:
                 f"F = {self.free_energy:.6g}, <U> = {self.mean_energy:.6g}, S = {self.entropy:.6g}, "
                 f"C = {self.heat_capacity:.6g}"
             )
+        except NotKnown:
+            pass
+        try:
+            return title + f"F = {self.free_energy:.6g}, exact draws, mean energy not known"
         except NotKnown:
             return title + "exact draws, free energy not known"

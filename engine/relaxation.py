@@ -78,8 +78,9 @@ def relaxation(
 
     KL is estimated from means and covariances for quadratic energies (populations are taken for normal), from a
     histogram against exact probabilities where positions and momenta have one or two coordinates in all, and else by
-    nearest neighbours; all but the last are lower bounds. It is infinite for a start at one point, as it must be. What
-    the scheme adds is not taken off: on a quadratic energy Euler and Maruyama's rates are 1 + rate·h/2 times as fast.
+    nearest neighbours; all but the last are lower bounds. A start at one point is infinitely far, and a histogram, which
+    sees only the bin, says a finite -ln of its probability. What the scheme adds is not taken off: on a quadratic energy
+    Euler and Maruyama's rates are 1 + rate·h/2 times as fast.
     The rate is that of a straight line through log KL, weighted, over the records below 0.1 that are five errors above
     zero; its error is a jackknife over groups of particles, since records of one population are not independent.
 

@@ -85,7 +85,7 @@ def response(
     if (force is None) == (temperature is None):
         raise ValueError(f"give a force or a temperature step, one of the two; got {force!r} and {temperature!r}")
     bath = integrator.temperature
-    if np.ndim(bath) or not isinstance(bath, int | float | np.floating) or not bath > 0:
+    if np.ndim(bath) or np.asarray(bath).dtype.kind not in "iuf" or not bath > 0:
         raise ValueError(f"response takes one positive temperature of the bath; got {bath!r}")
     energy, driven, strong = as_potential(potential), integrator, as_potential(potential)
     if force is not None:

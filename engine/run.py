@@ -83,7 +83,7 @@ class Run:
         return self.results()
 
     def results(self, after: int = 0) -> Any:
-        """The results from the observations after a step; None where there were none."""
+        """The results from the observations after a step; None where there were none, or too few to compare."""
         trees = jax.tree.structure(self.measured, is_leaf=is_observable)
         observables: list[Observable] = jax.tree.leaves(self.measured, is_leaf=is_observable)
         values = [o.result(r, s, after=after) if r.after(after)[1] is not None else None
@@ -109,7 +109,7 @@ class Run:
         found = []
         for (name, result), setting in zip(self.named_results(), self.settings, strict=True):
             if result is None and self.step > setting.since:
-                found.append(f"{name}: nothing measured yet: its burn-in, or `every`, is longer than the run")
+                found.append(f"{name}: nothing measured yet: the run is too short for its burn-in and `every`")
             if isinstance(result, Result):
                 found += [f"{name}: {flag}" for flag in result.flags]
             if isinstance(result, Average):

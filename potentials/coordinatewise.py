@@ -110,6 +110,7 @@ class Coordinatewise(Solvable):
         x, weights = self.nodes(temperature, count)
         exponent = -np.asarray(self.one(x)) / temperature
         weights = weights * np.exp(exponent - exponent.max())
+        log_z = exponent.max() + np.log(weights.sum())
         weights /= weights.sum()
         # at a quarter of the grid's frequency the phase does not matter; the rule's error is that at the whole, far less
         oscillation = abs(weights @ 1j ** (np.arange(count) % 4))
@@ -117,8 +118,8 @@ class Coordinatewise(Solvable):
             raise NotKnown(
                 f"{type(self).__name__} at temperature {temperature:g} has a density that is narrower than the grid of "
                 f"its quadrature ({count} points, of which {1 / np.sum(weights**2):.3g} bear the weight; oscillation "
-                f"{oscillation:.2g} where {SMOOTH:g} is allowed), or has features that are: it is too steep there for its "
-                "width; a Harmonic well describes a narrow one"
+                f"{oscillation:.2g} where {SMOOTH:g} is allowed; ln Z comes out as {log_z:.6g} a coordinate), or has "
+                "features that are: it is too steep there for its width; a Harmonic well describes a narrow one"
             )
         return x, weights
 

@@ -68,7 +68,12 @@ class Boxed(Sized):
         every_other = weight[(slice(None, None, 2),) * weight.ndim].sum() * 2**weight.ndim
         change = abs(every_other / weight.sum() - 1)
         if change > COARSE:
-            raise ValueError(TOO_NARROW.format(temperature, f"half as many nodes change Z by {change:.2g}"))
+            log_z = exponent.max() + np.log(weight.sum()) + sum(np.log(axis[1] - axis[0]) for axis in axes)
+            raise ValueError(
+                TOO_NARROW.format(
+                    temperature, f"ln Z comes out as {log_z:.6g}, half as many nodes change Z by {change:.2g}"
+                )
+            )
         return axes, exponent
 
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -31,8 +31,9 @@ class GaussianMixture(Boxed):
 
     since z^f is subadditive. Multiplied out the right-hand side is a mixture of Gaussians, and a draw of it is accepted
     with probability (Σ aₖ)^f / Σ aₖ^f ≥ k^(f-1): always at T = 1, 1/2, 1/3, …, where the mean and covariance are closed
-    forms too. log Z, and at other temperatures moments, marginals and averages, are sums over a grid in one or two
-    coordinates and raise `NotKnown` above; as do draws so cold that the product has more than 200,000 terms.
+    forms too, and so is log Z, but not its derivatives: mean energy, entropy and heat capacity, and at other temperatures
+    log Z, moments, marginals and averages, are sums over a grid in one or two coordinates and raise `NotKnown` above; as
+    do draws so cold that the product has more than 200,000 terms.
     """
 
     # no `number` fields, whose arrays must be shaped like a position
@@ -83,8 +84,8 @@ class GaussianMixture(Boxed):
         if self.coordinates in NODES:
             self.check_grid(temperature)
 
-    def _envelope(self, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """Probabilities (c,), means (c, d) and variances (c,) of the mixture that bounds p^(1/T), and f."""
+    def _envelope(self, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+        """Of the mixture that bounds p^(1/T): probabilities (c,), means (c, d), variances (c,); f; ln of its integral."""
         k, d = len(self.scales), self.coordinates
         n, f = divmod(1 / temperature, 1.0)
         if f > 1 - 1e-12 or f < 1e-12:
@@ -109,12 +110,18 @@ class GaussianMixture(Boxed):
         log_mass += powers @ (np.log(self.weights / np.sum(self.weights)) + self._log_norms(np))
         log_mass += d / 2 * np.log(2 * math.pi * variances)
         mass = np.exp(log_mass - log_mass.max())
-        return mass / mass.sum(), means, variances, f
+        return mass / mass.sum(), means, variances, f, log_mass.max() + np.log(mass.sum())
+
+    def log_partition_alone(self, temperature: float, like: Any) -> float:
+        *_, f, log_z = self._envelope(temperature)
+        if f:
+            raise NotKnown(f"log Z of a mixture in {self.coordinates} coordinates is known where 1/T is whole alone")
+        return log_z
 
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
         if (1 / temperature) % 1 and self.coordinates <= 2:
             return super().moments(temperature, like)
-        probabilities, means, variances, f = self._envelope(temperature)
+        probabilities, means, variances, f, _ = self._envelope(temperature)
         if f:
             raise NotKnown(f"moments of a mixture in {self.coordinates} coordinates are known where 1/T is whole alone")
         mean = probabilities @ means
@@ -124,11 +131,11 @@ class GaussianMixture(Boxed):
     def marginal(self, temperature: float, like: Any, coordinate: int, x: np.ndarray) -> np.ndarray:
         if (1 / temperature) % 1:
             return super().marginal(temperature, like, coordinate, x)
-        probabilities, means, variances, _ = self._envelope(temperature)
+        probabilities, means, variances, *_ = self._envelope(temperature)
         return normal_density(x[:, None], means[:, coordinate], variances) @ probabilities
 
     def draw(self, temperature: float, like: Any, key: Any, n: int) -> Any:
-        probabilities, means, variances, f = self._envelope(temperature)
+        probabilities, means, variances, f, _ = self._envelope(temperature)
         below = np.cumsum(probabilities)
 
         def propose(numbers: Source) -> tuple[np.ndarray, np.ndarray]:

@@ -75,10 +75,14 @@ def steady_state(energy: Callable, *, period: float, force: float, temperature: 
             return np.array([drift, np.mean(plus**2 * minus) / plus.mean() ** 3]), shift, x, minus
 
     (drift, spread), shift, x, minus = averages(POINTS)
-    if not np.allclose(averages(POINTS // 2)[0], [drift, spread], rtol=ACCURACY, atol=0.0):
+    half = averages(POINTS // 2)[0]
+    tiny = np.finfo(float).tiny
+    if not np.allclose(half, [drift, spread], rtol=ACCURACY, atol=0.0) or (push and not min(drift, spread) > tiny):
+        shown = lambda pair: f"{mobility * temperature * pair[0]:.6g}, {mobility * temperature * pair[1]:.6g}"  # noqa: E731
         raise NotKnown(
-            f"the integrals of the steady state do not converge at temperature {temperature:g}: barrier or force are too "
-            "large for the temperature"
+            f"the integrals of the steady state do not converge at temperature {temperature:g}, or leave the range of "
+            f"float64: barrier or force are too large for the temperature. Speed and diffusion come out as "
+            f"{shown((drift, spread))} from {POINTS} nodes and {shown(half)} from half of them"
         )
     angle = 2 * np.pi / period * x
     total = period * minus.mean()

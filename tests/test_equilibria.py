@@ -318,6 +318,11 @@ def test_log_density_is_in_float64():
     "call, says",
     [
         (lambda: potentials.Harmonic().equilibrium("a"), "one positive number; got 'a'"),
+        (
+            lambda: potentials.DoubleWell().equilibrium(1.0).bin_probabilities([0.0, 1.0], coordinate=1),
+            "coordinate must be a whole number from 0 to 0; got 1",
+        ),
+        (lambda: potentials.EntropicWell().equilibrium(1e8).sample(1, 100_000), "overflow float32"),
         (lambda: potentials.Harmonic().equilibrium(True), "one positive number; got True"),
         (lambda: potentials.Harmonic(stiffness=jnp.ones(2)).equilibrium(1.0, jnp.zeros(3)), r"stiffness.*\(3, 3\)"),
         (lambda: potentials.Harmonic(center=jnp.ones(2)).equilibrium(1.0, jnp.zeros(3)), r"center.*\(3,\).*\(2,\)"),

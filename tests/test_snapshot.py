@@ -4,6 +4,9 @@ Laws at finite step on the line and on the circle come from the transfer matrix;
 from the package (analytic.md F.3), by interpolation.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import scipy.special
 import scipy.stats
 
 from heatbath import engine, integrators, potentials
-from heatbath.engine import Noise, pytree
+from heatbath.engine import Noise, number, pytree
 from heatbath.engine.law import predict
 from heatbath.engine.snapshot import shapes
 
@@ -153,10 +156,12 @@ def test_without_a_law_nothing_is_decided():
 
 @pytree
 class Hot(integrators.EulerMaruyama):
-    """Euler and Maruyama whose noise is that of a bath 10 % too hot."""
+    """Euler and Maruyama whose noise is that of a bath that is too hot, by 10 %."""
+
+    excess: Any = number("positive", default=1.1)
 
     def step(self, potential, state, noise):
-        return super().step(potential, state, Noise(tuple(np.float32(np.sqrt(1.1)) * xi for xi in noise.normals)))
+        return super().step(potential, state, Noise(tuple(jnp.sqrt(self.excess) * xi for xi in noise.normals)))
 
 
 @pytest.mark.parametrize("scheme, right", [(integrators.EulerMaruyama, True), (Hot, False)])
@@ -166,6 +171,31 @@ def test_a_kernel_that_is_too_hot_does_not_explain_itself(scheme, right):
         start = landscape.equilibrium(0.5).sample(5, 4_000)
         run = engine.simulate(landscape, scheme(step_size=0.01, temperature=0.5), start, steps=1_500, key=6)
         assert engine.compare(run).passed == right
+
+
+DESIGN = np.stack([np.ones(12), np.linspace(-1, 1, 12), np.linspace(-1, 1, 12) ** 2], 1)
+COUPLED = [
+    (potentials.Harmonic(stiffness=2.0), jnp.zeros((3,)), 0.5),
+    (potentials.Funnel(), jnp.zeros(10), 1.0),
+    (potentials.EntropicWell(), jnp.zeros(3), 0.3),
+    (potentials.BayesianLinear(features=DESIGN, targets=np.sin(DESIGN[:, 1])), jnp.zeros(3), 1.0),
+    (potentials.Phi4Chain(sites=4), jnp.zeros(4), 0.5),
+    (potentials.RotorChain(), jnp.zeros(16), 1.0),
+    (potentials.GaussianMixture(means=np.eye(3), scales=np.ones(3), weights=np.ones(3)), jnp.zeros(3), 1.0),
+]
+
+
+@pytest.mark.parametrize("landscape, like, temperature", COUPLED, ids=lambda value: type(value).__name__)
+def test_populations_of_three_coordinates_and_more(landscape, like, temperature):
+    """Exact draws, of a shape alone, stay where they are; in a bath that is too hot they do not."""
+    state = landscape.equilibrium(temperature, jax.ShapeDtypeStruct(like.shape, jnp.float32))
+    start, bath = state.sample(1, 2_000), integrators.BAOAB(step_size=0.02, friction=1.0, temperature=temperature)
+    run = engine.simulate(landscape, bath, start, steps=400, key=2, progress=False)
+    verdict = engine.compare(run)
+    assert verdict.passed and len(verdict.lines) >= 7, verdict
+    twice = Hot(step_size=0.01, temperature=temperature, excess=2.0)
+    hot = engine.simulate(landscape, twice, start, steps=400, key=2, progress=False)
+    assert not engine.compare(hot).passed
 
 
 def test_bins_wider_than_the_density():

@@ -219,6 +219,27 @@ def test_evidence_of_a_posterior():
     assert abs(mutant.log_partition[-1] - REGRESSION.log_evidence) > P * np.hypot(mutant.error, mutant.quadrature)[-1]
 
 
+@pytest.mark.parametrize("kind, right", [(potentials.Posterior, True), (Dropped, False)])
+def test_a_dropped_data_factor_is_seen_by_compare_and_by_the_thermometers(kind, right):
+    """Half of the data that weighs as half of it: too wide, and too hot for the energy on all data, which is measured.
+
+    The step is so small that the noise of the minibatches, which heats too, is not seen.
+    """
+    mean, spread = REGRESSION.moments(1.0, REGRESSION.like)
+    measured = {
+        "position": observables.Mean(observables.position),
+        "virial": observables.Mean(observables.VirialTemperature(origin=np.asarray(mean, np.float32))),
+    }
+    start, bath = REGRESSION.equilibrium(1.0).sample(1, 4_000), integrators.EulerMaruyama(step_size=2e-4)
+    run = simulate(posterior(kind=kind, batch_size=6), bath, start, steps=2_000, key=3, observables=measured)
+    exact = {"position": mean, "position.variance": np.diag(spread)}
+    verdict = engine.compare(run, exact=exact)
+    assert verdict.passed == right, verdict
+    line = engine.thermometers(run)["virial"]
+    assert (abs(line.z) < 5) == (line.measured < 1.1) == right
+    assert any("in a bath of 1, p < 1e-06" in warning for warning in run.warnings) != right
+
+
 def test_integration_over_a_number_of_the_potential():
     """ln Z of wells of rising stiffness is -½ ln k; and ∂²U/∂λ² counts where the energy is not linear in it."""
     stiffness = np.array([1.0, 1.5, 2.5])
@@ -344,6 +365,8 @@ DENSITY = observables.Density(np.arange(3.0), np.ones((1, 2)), np.ones((1, 2)), 
         (lambda: engine.entropy(np.ones((500, 3)), bins=8), "one or two coordinates.*3"),
         (lambda: engine.entropy(np.ones((500, 1)), bins=7), "even number.*7"),
         (lambda: engine.entropy(1.0), "array"),
+        (lambda: engine.entropy(np.ones((500, 1)), period=-1.0), "period must be one positive number; got -1"),
+        (lambda: engine.entropy(np.zeros((0, 1))), "empty array"),
         (lambda: engine.free_energy_of(np.ones(3)), "takes a Run.*ndarray"),
         (lambda: engine.entropy(simulate(posterior(batch_size=2, shared=True), integrators.SGLD(step_size=0.1),
                                          jnp.zeros((8, 3)), steps=0, observables=())), "shared=False"),

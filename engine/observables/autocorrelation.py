@@ -173,6 +173,8 @@ def green_kubo(correlation: Correlation, *, mass: float = 1.0) -> tuple[Any, Any
     with the mean velocity taken off; up to the window of the correlation. Of order (every·h)² in the spacing of lags: a
     free particle under an exact O part gives D·(x/2)coth(x/2), x = γ·every·h. Green (1954), Kubo (1957).
     """
+    if not isinstance(correlation, Correlation):
+        raise TypeError(f"green_kubo takes what Autocorrelation measured; got {type(correlation).__name__}")
     if not np.all(np.asarray(mass) > 0):
         raise ValueError(f"mass must be positive; got {mass!r}")
     scale = lambda tree: jax.tree.map(lambda a: a / np.square(mass), tree)  # noqa: E731

@@ -77,10 +77,10 @@ class MeanSquaredDisplacement(Lagged):
     def merge(self, a: Any, b: Any) -> Any:
         return a + b
 
-    def result(self, record: Record, setting: Setting, *, after: int = 0) -> Displacement:
+    def result(self, record: Record, setting: Setting, *, after: int = 0) -> Displacement | None:
         steps, units = self.units(record, setting, after, lambda sums: sums[:, 0, :1])
         if len(steps) < 2:
-            raise ValueError(f"no two observations after step {after} to compare: the run is shorter than 2 × `every`")
+            return None  # no two observations to compare
         steps, units = steps[1:], units[1:]  # at lag 0 nothing has moved
         time = steps * (setting.step_size or 1)
         d = units.shape[2]

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from .observable import Observable
-from .record import Record, cut
+from .record import Record, cut, fold, join
 from .statistics import Setting, as_units
 
 MOST_LEVELS = 24  # beyond, lags times `every` leave the range of 32 bits
@@ -148,12 +148,22 @@ class Lagged(Observable):
         yield from reversed(tail)
 
     def units(self, record: Record, setting: Setting, after: int, count: Callable) -> tuple[np.ndarray, Any]:
-        """The lags in steps that every independent unit has seen, and the units' sums; count: sums -> pairs (lags, ...)."""
+        """The lags in steps that every independent unit has seen, and the units' sums; count: sums -> pairs (lags, ...).
+
+        The first blocks of time have not seen long lags: up to a quarter of the units are merged to one that has.
+        """
         _, sums = record.after(after)
         if sums is None:
             raise ValueError(f"no observation after step {after}: the run is shorter than its burn-in, or than `every`")
         units = as_units(self.merge, sums, setting.unit)
-        seen = count(units).reshape(len(self.lags()), -1).min(axis=1) > 0
+        pairs = lambda units: count(units).min(axis=(1, 2)) > 0  # (lags, unit)  # noqa: E731
+        begins, n = pairs(units).argmax(axis=1), pairs(units).shape[1]
+        first = begins[begins <= max(1, n // 4)].max()
+        if first:
+            at = lambda start, stop: jax.tree.map(lambda a: np.moveaxis(a, -1, 0)[start:stop], units)  # noqa: E731
+            whole = jax.tree.map(lambda a: a[None], fold(self.merge, at(0, first + 1)))
+            units = jax.tree.map(lambda a: np.moveaxis(a, 0, -1), join(whole, at(first + 1, n)))
+        seen = pairs(units).all(axis=1)
         return self.lags()[seen] * self.every, jax.tree.map(lambda a: a[seen], units)
 
     def _check_lags(self) -> None:
