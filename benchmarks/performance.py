@@ -122,7 +122,8 @@ def steps_for(who: str, n: int, d: int, seconds: float) -> int:
     """A multiple of 16 steps that take about so long."""
     rate = GUESS.get(who, 120) * 1e6
     small = 3e6 if n * d < 64 else 3e5  # steps a second of loops that are all overhead
-    return max(16, min(int(seconds * rate / (n * d)), int(seconds * small)) // 16 * 16)
+    least = 64 if who == "heatbath" else 16  # `simulate` calls its block for half a second, not for a few steps
+    return max(least, min(int(seconds * rate / (n * d)), int(seconds * small)) // 16 * 16)
 
 
 def grid(field: Field, size: str, seconds: float, done: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
