@@ -66,7 +66,9 @@ def silence() -> None:
     block.normals = lambda key, start, count, particles, coordinates, dtype: constant(
         (count, *jnp.broadcast_shapes(particles.shape, coordinates.shape)), dtype
     )
-    block.normals_of_few = lambda key, start, count, first, shape, axis, dtype: constant((count * np.prod(shape),), dtype)
+    block.normals_of_few = lambda key, start, count, first, shape, axis, dtype: constant(
+        (count * np.prod(shape),), dtype
+    )
 
 
 def long_run(scheme: str, n: int, d: int, steps: int, observing: bool) -> Call:

@@ -44,13 +44,19 @@ def test_mixture_where_closed_forms_and_sums_meet():
 def test_mixture_in_three_dimensions():
     landscape = potentials.GaussianMixture(**MIX3)
     case = Case(landscape, lambda x: mixture(x, **MIX3), 0.5, [-5, -5, -6], [7, 6, 6], 130)
-    _, x, _, weight = dense(case)
+    _, x, u, weight = dense(case)
+    log_z = math.log(weight.sum()) - u.min() / 0.5
     x, p = x.reshape(-1, 3), weight.ravel() / weight.sum()
     state = landscape.equilibrium(0.5)
     near(state.mean, p @ x)
     near(state.covariance, (x - p @ x).T * p @ (x - p @ x))
-    assert "not known" in repr(state)
-    for ask in (lambda: state.free_energy, lambda: landscape.equilibrium(0.7).mean, lambda: state.expectation(jnp.sum)):
+    near(state.log_partition, log_z)
+    near(landscape.equilibrium(1.0).free_energy, 0.0)
+    assert f"F = {-0.5 * log_z:.6g}" in repr(state) and "mean energy not known" in repr(state)
+    between = landscape.equilibrium(0.7)
+    assert "free energy not known" in repr(between)
+    asks = (lambda: state.mean_energy, lambda: state.entropy, lambda: state.expectation(jnp.sum))
+    for ask in (*asks, lambda: between.mean, lambda: between.free_energy):
         with pytest.raises(NotKnown):
             ask()
 

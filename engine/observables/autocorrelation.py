@@ -73,7 +73,8 @@ class Autocorrelation(Lagged):
     measure: a function of the position, or one of `observables`. every, burn_in: as in `Mean`. points, levels: the
     shortest lag is `every` steps, `points` of them lie evenly, the longest is every·(points - 1)·2^(levels - 1); each
     particle's last points × levels values are remembered, in the precision of the state. Deviations are from the mean over
-    particles and time. Its result is a `Correlation`.
+    particles and time. Where errors come from blocks of time, lags reach a quarter of the run. Its result is a
+    `Correlation`.
     """
 
     measure: Any = field(kw_only=False)

@@ -50,7 +50,8 @@ class MeanSquaredDisplacement(Lagged):
     measure: a function of the position, or one of `observables`; the position by default, which the engine never wraps:
     for an angle it is the distance on the unrolled line. every, burn_in: as in `Mean`. points, levels: the shortest lag
     is `every` steps, `points` of them lie evenly, the longest is every·(points - 1)·2^(levels - 1); each particle's last
-    points × levels values are remembered. Its result is a `Displacement`.
+    points × levels values are remembered. Where errors come from blocks of time, lags reach a quarter of the run. Its
+    result is a `Displacement`, or None before there are two observations.
     """
 
     measure: Any = field(kw_only=False, default=position)
