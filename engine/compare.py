@@ -42,6 +42,7 @@ class Theory(NamedTuple):
     bias_of: Callable[[Quantity], tuple[Any, Any]]
     state: Equilibrium | None = None
     law: Law | None = None
+    unknown: tuple[str, ...] = ()  # what was measured and the equilibrium does not know, and why
 
 
 def compare(
@@ -110,6 +111,7 @@ def compare(
             passed = [(name + suffix, line.passed) for name, line in new.items()]
             local += [ok for _, ok in passed if quantity.local]
             wrong += [name for name, ok in passed if not ok and not quantity.local]
+        flags += theory.unknown
         for shape in found[rung]:
             decided = (shape.p_value >= each) if shape.decides and not tolerance else None
             lines[shape.name + suffix] = shape.line._replace(passed=decided)
@@ -148,37 +150,38 @@ def means(run: Run) -> Iterator[tuple[int, str, Mean]]:
             yield i, name, observable
 
 
-def _known(run: Run, state: Equilibrium) -> Iterator[Quantity]:
-    """What the equilibrium knows of what was measured."""
-    temperature, found = state.temperature, False
+def _known(run: Run, state: Equilibrium) -> tuple[list[Quantity], tuple[str, ...]]:
+    """What the equilibrium knows of what was measured, and what it does not."""
+    found, reasons = [], {}
     for i, name, observable in means(run):
-        measure = observable.measure
-        if measure.exact_at == "potential_energy":
-            try:
-                energy, capacity = np.array([state.mean_energy]), np.array([state.heat_capacity])
-            except NotKnown:
-                continue
-            yield Quantity("mean_energy", i, "mean", energy, of_law=lambda l: l.energy)
-            per = 1 / temperature**2
-            law_of_capacity = lambda l, per=per: l.energy_variance * per  # noqa: E731
-            yield Quantity("heat_capacity", i, "variance", capacity, of_law=law_of_capacity, scale=per)
-        elif measure.is_thermometer:
-            reading = lambda l, m=measure: thermometer(l, m)  # noqa: E731
-            yield Quantity(name, i, "mean", np.array([temperature]), of_law=reading, local=True)
-        elif measure.name == ("position" if state.potential.period is None else "angles"):
-            try:
-                mean, spread = state.mean, np.diag(state.covariance)
-            except NotKnown:
-                continue
-            yield Quantity(measure.name, i, "mean", mean, of_law=lambda l: l.position)
-            yield Quantity(f"{measure.name}.variance", i, "variance", spread, of_law=lambda l: l.position_variance)
-        else:
-            continue
-        found = True
+        try:
+            found += _of_mean(i, name, observable.measure, state)
+        except NotKnown as reason:
+            reasons[name] = reason
+    if reasons and all(quantity.local for quantity in found):  # thermometers alone do not see where particles are
+        raise next(iter(reasons.values()))
     if not found:
         raise ValueError(
             "the run measured nothing that an equilibrium knows; give no observables to measure the standard ones"
         )
+    return found, tuple(f"{name} is not compared: {reason}" for name, reason in reasons.items())
+
+
+def _of_mean(i: int, name: str, measure: Any, state: Equilibrium) -> Iterator[Quantity]:
+    temperature = state.temperature
+    if measure.exact_at == "potential_energy":
+        energy, capacity = np.array([state.mean_energy]), np.array([state.heat_capacity])
+        yield Quantity("mean_energy", i, "mean", energy, of_law=lambda l: l.energy)
+        per = 1 / temperature**2
+        law_of_capacity = lambda l: l.energy_variance * per  # noqa: E731
+        yield Quantity("heat_capacity", i, "variance", capacity, of_law=law_of_capacity, scale=per)
+    elif measure.is_thermometer:
+        reading = lambda l: thermometer(l, measure)  # noqa: E731
+        yield Quantity(name, i, "mean", np.array([temperature]), of_law=reading, local=True)
+    elif measure.name == ("position" if state.potential.period is None else "angles"):
+        spread = np.diag(state.covariance)
+        yield Quantity(measure.name, i, "mean", state.mean, of_law=lambda l: l.position)
+        yield Quantity(f"{measure.name}.variance", i, "variance", spread, of_law=lambda l: l.position_variance)
 
 
 def _given(run: Run, exact: dict[str, Any], step_bias: dict[str, Any], rung: int) -> Theory:
@@ -208,10 +211,11 @@ def _named(run: Run, exact: dict[str, Any], rung: int) -> Iterator[Quantity]:
 def _theory(run: Run, potential: Solvable, integrator: Any, rung: int, after: int) -> Theory:
     """What is exact for a rung, and the bias by the best method there is."""
     state = potential.equilibrium(float(integrator.temperature), like=run.position)
-    quantities = list(_known(run, state))
+    quantities, unknown = _known(run, state)
     try:
         pair = laws(integrator, potential, run.position, origin=origin_of(run))
-        return Theory(quantities, pair[0].method, lambda q: (step_bias(pair, q.of_law, q.exact), 0.0), state, pair[0])
+        bias_of = lambda q: (step_bias(pair, q.of_law, q.exact), 0.0)  # noqa: E731
+        return Theory(quantities, pair[0].method, bias_of, state, pair[0], unknown)
     except NoLaw:
         order = integrator.stationary_order
         if order is None:
@@ -225,7 +229,7 @@ def _theory(run: Run, potential: Solvable, integrator: Any, rung: int, after: in
         (coarse, _, _), (fine, error, _) = coarse_run.of(q, rung), fine_run.of(q, rung)
         return factor * (coarse - fine), factor * error
 
-    return Theory(quantities, "a second run at half the step", bias, state)
+    return Theory(quantities, "a second run at half the step", bias, state, None, unknown)
 
 
 def _shapes(run: Run, rungs: list[Theory]) -> list[list[Shape]]:

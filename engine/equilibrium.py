@@ -58,9 +58,9 @@ class Solvable(Potential):
         """Density (m,) of one ravelled coordinate at points x (m,). Raises `NotKnown` by default."""
         raise NotKnown(f"{type(self).__name__} knows no exact marginal density: draw samples from its equilibrium")
 
-    def log_partition_alone(self, temperature: float, like: Any) -> float:
-        """ln Z where its derivatives, and so mean energy and heat capacity, are not known. Raises `NotKnown` by default."""
-        raise NotKnown(f"{type(self).__name__} has no partition function for {size_of(like)} coordinates")
+    def log_partition_alone(self, temperature: float, like: Any) -> float | None:
+        """ln Z where `log_partition` raises `NotKnown`: without derivatives, so without mean energy. None by default."""
+        del temperature, like
 
     def quadrature(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
         """Ravelled points (m, d) and weights (m,), of sum 1, for averages. Raises `NotKnown` by default."""
@@ -158,13 +158,17 @@ class Equilibrium:
             )
         return value, slope, curvature
 
-    @property
+    @functools.cached_property
     def log_partition(self) -> float:
         """ln Z."""
         try:
             return self._log_partition[0]
         except NotKnown:
-            return self.potential.log_partition_alone(self.temperature, self.like)
+            with jax.enable_x64(True):
+                value = upcast(self.potential).log_partition_alone(self.temperature, self.like)
+            if value is None:
+                raise
+            return float(value)
 
     @property
     def mean_energy(self) -> float:
@@ -210,7 +214,9 @@ class Equilibrium:
             draws = jax.tree.map(np.asarray, draws)
         dtype = jnp.result_type(float)
         if any(np.any(np.abs(leaf) > jnp.finfo(dtype).max) for leaf in jax.tree.leaves(draws)):
-            raise ValueError(f"draws at temperature {self.temperature:g} overflow {dtype}: set jax_enable_x64")
+            raise ValueError(
+                f"draws at temperature {self.temperature:g} overflow {dtype}: with jax_enable_x64 they may be finite"
+            )
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), draws)
 
     def expectation(self, function: Callable) -> Any:
@@ -298,6 +304,6 @@ class Equilibrium:
         except NotKnown:
             pass
         try:
-            return title + f"F = {self.free_energy:.6g}, exact draws, mean energy not known"
+            return title + f"F = {self.free_energy:.6g}, mean energy not known"
         except NotKnown:
-            return title + "exact draws, free energy not known"
+            return title + "free energy not known"

@@ -1,6 +1,5 @@
 """How a run goes on: the program that is compiled, its ingredients on the device, and the way of its rows to the records."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -149,18 +148,18 @@ class Plan(NamedTuple):
             end = k + (start + count) // batch.every - start // batch.every  # one past the last observation's number
             if end <= max(k, 0):  # nothing, or all of it is burn-in
                 continue
-            first, origin, stop = observables[batch.members[0]], k >> level, (end - 1 >> level) + 1
-            if first.ragged:  # its burn-in has no rows
+            observable, origin, stop = observables[batch.members[0]], k >> level, (end - 1 >> level) + 1
+            if observable.ragged:  # its burn-in has no rows
                 origin = max(origin, 0)
-            n = first.before(stop) - first.before(origin)
+            n = observable.before(stop) - observable.before(origin)
             row = jax.tree.map(lambda *a, n=n: np.concatenate([np.asarray(part)[:, :n] for part in a]), *parts)
             if batch.particles:
                 public = self.program.layout.unpack_recorded(row)
             else:
-                public = self._merged(first, widen(row))
-            if first.ragged:
+                public = self._merged(observable, widen(row))
+            if observable.ragged:
                 record = records[batch.members[0]]
-                for height, mine in first.unroll(public, origin, stop, record.level):
+                for height, mine in observable.unroll(public, origin, stop, record.level):
                     record.push(mine, height)
                 continue
             # groups of observations before number 0 belong to the burn-in
@@ -206,9 +205,9 @@ def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeS
     exact = all(leaf.dtype.kind in "iu" for leaf in sums)
     grouped = exact and not first.keeps_time
     merged = not layout.ladder and (grouped or (first.in_turn and layout.tiles > layout.devices))
-    # a memory is copied at every block, so its rows may take half as much; but rows that tiles share begin as zeros
+    # a memory is copied at every block, so that rows of half its size cost little beside it; not if tiles share them
     copied = 4 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
     room = GROUPED_BYTES if exact else ROW_BYTES if merged else max(ROW_BYTES, copied // 2)
-    size = math.ceil(first.before(MOST_ROWS) / MOST_ROWS) * sum(leaf.size for leaf in sums)
+    size = first.before(MOST_ROWS) * sum(leaf.size for leaf in sums) // MOST_ROWS  # of an observation's rows
     rows = capacity(room, size * (1 if merged else layout.tiles))
     return Batch(members, first.every, rows, particles=False, grouped=grouped, merged=merged)

@@ -32,8 +32,8 @@ class GaussianMixture(Boxed):
     since z^f is subadditive. Multiplied out the right-hand side is a mixture of Gaussians, and a draw of it is accepted
     with probability (Σ aₖ)^f / Σ aₖ^f ≥ k^(f-1): always at T = 1, 1/2, 1/3, …, where the mean and covariance are closed
     forms too, and so is log Z, but not its derivatives: mean energy, entropy and heat capacity, and at other temperatures
-    log Z, moments, marginals and averages, are sums over a grid in one or two coordinates and raise `NotKnown` above; as
-    do draws so cold that the product has more than 200,000 terms.
+    log Z, moments and marginals, and averages at all, are sums over a grid in one or two coordinates and raise `NotKnown`
+    above; as do draws so cold that the product has more than 200,000 terms.
     """
 
     # no `number` fields, whose arrays must be shaped like a position
@@ -87,9 +87,7 @@ class GaussianMixture(Boxed):
     def _envelope(self, temperature: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
         """Of the mixture that bounds p^(1/T): probabilities (c,), means (c, d), variances (c,); f; ln of its integral."""
         k, d = len(self.scales), self.coordinates
-        n, f = divmod(1 / temperature, 1.0)
-        if f > 1 - 1e-12 or f < 1e-12:
-            n, f = n + round(f), 0.0
+        n, f = _power(temperature)
         if math.comb(int(n) + k - 1, k - 1) * (k if f else 1) > MOST_COMPONENTS:
             raise NotKnown(
                 f"exact draws of {k} components at temperature {temperature:g} need more than {MOST_COMPONENTS} terms: "
@@ -112,14 +110,11 @@ class GaussianMixture(Boxed):
         mass = np.exp(log_mass - log_mass.max())
         return mass / mass.sum(), means, variances, f, log_mass.max() + np.log(mass.sum())
 
-    def log_partition_alone(self, temperature: float, like: Any) -> float:
-        *_, f, log_z = self._envelope(temperature)
-        if f:
-            raise NotKnown(f"log Z of a mixture in {self.coordinates} coordinates is known where 1/T is whole alone")
-        return log_z
+    def log_partition_alone(self, temperature: float, like: Any) -> float | None:
+        return None if _power(temperature)[1] else self._envelope(temperature)[-1]
 
     def moments(self, temperature: float, like: Any) -> tuple[np.ndarray, np.ndarray]:
-        if (1 / temperature) % 1 and self.coordinates <= 2:
+        if _power(temperature)[1] and self.coordinates <= 2:
             return super().moments(temperature, like)
         probabilities, means, variances, f, _ = self._envelope(temperature)
         if f:
@@ -129,7 +124,7 @@ class GaussianMixture(Boxed):
         return mean, spread + np.eye(self.coordinates) * (probabilities @ variances)
 
     def marginal(self, temperature: float, like: Any, coordinate: int, x: np.ndarray) -> np.ndarray:
-        if (1 / temperature) % 1:
+        if _power(temperature)[1]:
             return super().marginal(temperature, like, coordinate, x)
         probabilities, means, variances, *_ = self._envelope(temperature)
         return normal_density(x[:, None], means[:, coordinate], variances) @ probabilities
@@ -147,3 +142,9 @@ class GaussianMixture(Boxed):
             return x, f * np.logaddexp.reduce(terms, axis=1) - np.logaddexp.reduce(f * terms, axis=1)
 
         return as_particles(rejection(key, n, propose), like)
+
+
+def _power(temperature: float) -> tuple[float, float]:
+    """n and f of 1/T = n + f, n whole and 0 ≤ f < 1; what rounding leaves of f is none."""
+    n, f = divmod(1 / temperature, 1.0)
+    return (n + round(f), 0.0) if f > 1 - 1e-12 or f < 1e-12 else (n, f)

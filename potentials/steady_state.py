@@ -77,11 +77,11 @@ def steady_state(energy: Callable, *, period: float, force: float, temperature: 
     (drift, spread), shift, x, minus = averages(POINTS)
     half = averages(POINTS // 2)[0]
     tiny = np.finfo(float).tiny
-    if not np.allclose(half, [drift, spread], rtol=ACCURACY, atol=0.0) or (push and not min(drift, spread) > tiny):
+    if not np.allclose(half, [drift, spread], rtol=ACCURACY, atol=0.0) or not min(spread, drift or 1.0) > tiny:
         shown = lambda pair: f"{mobility * temperature * pair[0]:.6g}, {mobility * temperature * pair[1]:.6g}"  # noqa: E731
         raise NotKnown(
             f"the integrals of the steady state do not converge at temperature {temperature:g}, or leave the range of "
-            f"float64: barrier or force are too large for the temperature. Speed and diffusion come out as "
+            f"float64: barrier or force do not suit the temperature. Speed and diffusion come out as "
             f"{shown((drift, spread))} from {POINTS} nodes and {shown(half)} from half of them"
         )
     angle = 2 * np.pi / period * x

@@ -52,6 +52,7 @@ def test_mixture_in_three_dimensions():
     near(state.covariance, (x - p @ x).T * p @ (x - p @ x))
     near(state.log_partition, log_z)
     near(landscape.equilibrium(1.0).free_energy, 0.0)
+    assert np.isfinite(landscape.equilibrium(1 / 49).density(0.0))  # 1/T is 49 but for its last bit
     assert f"F = {-0.5 * log_z:.6g}" in repr(state) and "mean energy not known" in repr(state)
     between = landscape.equilibrium(0.7)
     assert "free energy not known" in repr(between)

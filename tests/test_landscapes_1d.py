@@ -369,6 +369,7 @@ def test_temperatures_that_are_refused(name, temperature):
         (lambda: Cosine(tilt=0.5).steady_state(np.ones(2)), r"temperature must be one number; got shape \(2,\)"),
         (lambda: Cosine(tilt=0.5).steady_state(1e-4), "do not converge at temperature 0.0001.*come out as .* nodes"),
         (lambda: Cosine(amplitude=400.0, tilt=1.0).steady_state(1.0), "leave the range of float64.*come out as 0, "),
+        (lambda: Cosine(amplitude=371.0).steady_state(1.0), "leave the range of float64.*come out as 0, 0 from"),
         (lambda: Cosine(amplitude=math.inf), "amplitude must be finite; got inf"),
     ],
 )

@@ -15,6 +15,7 @@ import scipy.stats
 
 from heatbath import engine, integrators, potentials
 from heatbath.engine import Noise, number, pytree
+from heatbath.engine.equilibrium import NotKnown
 from heatbath.engine.law import predict
 from heatbath.engine.snapshot import shapes
 
@@ -196,6 +197,19 @@ def test_populations_of_three_coordinates_and_more(landscape, like, temperature)
     twice = Hot(step_size=0.01, temperature=temperature, excess=2.0)
     hot = engine.simulate(landscape, twice, start, steps=400, key=2, progress=False)
     assert not engine.compare(hot).passed
+
+
+def test_what_is_not_known_is_said():
+    """All in one mode of a mixture, whose mean energy nobody knows: positions see it; thermometers alone are no verdict."""
+    modes = {"means": np.array([[-3.0, 0, 0], [3.0, 0, 0]]), "scales": np.full(2, 0.5), "weights": np.ones(2)}
+    landscape, start = potentials.GaussianMixture(**modes), jnp.tile(jnp.array([3.0, 0, 0]), (500, 1))
+    run = engine.simulate(landscape, integrators.BAOAB(step_size=0.02, friction=1.0), start, steps=300, key=1)
+    verdict = engine.compare(run)
+    assert {"position[0]", "position.variance[0]"} <= set(verdict.failures)
+    assert any(flag.startswith("potential_energy is not compared") for flag in verdict.flags)
+    between = integrators.BAOAB(step_size=0.02, friction=1.0, temperature=0.7)
+    with pytest.raises(NotKnown, match="moments of a mixture in 3 coordinates"):
+        engine.compare(engine.simulate(landscape, between, start, steps=20, key=1))
 
 
 def test_bins_wider_than_the_density():

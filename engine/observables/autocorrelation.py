@@ -73,8 +73,8 @@ class Autocorrelation(Lagged):
     measure: a function of the position, or one of `observables`. every, burn_in: as in `Mean`. points, levels: the
     shortest lag is `every` steps, `points` of them lie evenly, the longest is every·(points - 1)·2^(levels - 1); each
     particle's last points × levels values are remembered, in the precision of the state. Deviations are from the mean over
-    particles and time. Where errors come from blocks of time, lags reach a quarter of the run. Its result is a
-    `Correlation`.
+    particles and time. Where errors come from blocks of time, only lags that nearly every block has seen are
+    there. Its result is a `Correlation`.
     """
 
     measure: Any = field(kw_only=False)
@@ -140,7 +140,8 @@ class Autocorrelation(Lagged):
             samples = np.where(twice.value > 0, observations * spacing / twice.value, np.inf)
         flags = ()
         if short.any():
-            flags = (f"correlated beyond the longest lag, {time[-1]:.4g}: the integrals are too small (more levels)",)
+            advice = "more levels" if steps[-1] == self.lags()[-1] * self.every else "a longer run"
+            flags = (f"correlated beyond the longest lag, {time[-1]:.4g}: the integrals are too small ({advice})",)
         over = lambda a: setting.outward(np.moveaxis(a, 1, 0))  # noqa: E731
         out = setting.outward
         return Correlation(

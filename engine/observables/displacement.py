@@ -50,8 +50,8 @@ class MeanSquaredDisplacement(Lagged):
     measure: a function of the position, or one of `observables`; the position by default, which the engine never wraps:
     for an angle it is the distance on the unrolled line. every, burn_in: as in `Mean`. points, levels: the shortest lag
     is `every` steps, `points` of them lie evenly, the longest is every·(points - 1)·2^(levels - 1); each particle's last
-    points × levels values are remembered. Where errors come from blocks of time, lags reach a quarter of the run. Its
-    result is a `Displacement`, or None before there are two observations.
+    points × levels values are remembered. Where errors come from blocks of time, only lags that nearly every block
+    has seen are there. Its result is a `Displacement`, or None where it has no pairs to compare.
     """
 
     measure: Any = field(kw_only=False, default=position)
@@ -81,7 +81,7 @@ class MeanSquaredDisplacement(Lagged):
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Displacement | None:
         steps, units = self.units(record, setting, after, lambda sums: sums[:, 0, :1])
         if len(steps) < 2:
-            return None  # no two observations to compare
+            return None  # no pairs to compare
         steps, units = steps[1:], units[1:]  # at lag 0 nothing has moved
         time = steps * (setting.step_size or 1)
         d = units.shape[2]

@@ -150,21 +150,23 @@ class Lagged(Observable):
     def units(self, record: Record, setting: Setting, after: int, count: Callable) -> tuple[np.ndarray, Any]:
         """The lags in steps that every independent unit has seen, and the units' sums; count: sums -> pairs (lags, ...).
 
-        The first blocks of time have not seen long lags: up to a quarter of the units are merged to one that has.
+        The first blocks of time have not seen long lags: of four and more, up to a quarter are merged to one that has.
         """
         _, sums = record.after(after)
         if sums is None:
             raise ValueError(f"no observation after step {after}: the run is shorter than its burn-in, or than `every`")
         units = as_units(self.merge, sums, setting.unit)
-        pairs = lambda units: count(units).min(axis=(1, 2)) > 0  # (lags, unit)  # noqa: E731
-        begins, n = pairs(units).argmax(axis=1), pairs(units).shape[1]
-        first = begins[begins <= max(1, n // 4)].max()
+        seen = count(units).min(axis=(1, 2)) > 0  # (lags, unit)
+        n, begins = seen.shape[1], seen.argmax(axis=1)
+        later = np.array([each[begin:].all() for each, begin in zip(seen, begins, strict=True)])
+        most = max(1, n // 4 - 1) if n > 2 else 0
+        first = begins[later & (begins <= most)].max(initial=0)
         if first:
             at = lambda start, stop: jax.tree.map(lambda a: np.moveaxis(a, -1, 0)[start:stop], units)  # noqa: E731
-            whole = jax.tree.map(lambda a: a[None], fold(self.merge, at(0, first + 1)))
-            units = jax.tree.map(lambda a: np.moveaxis(a, 0, -1), join(whole, at(first + 1, n)))
-        seen = pairs(units).all(axis=1)
-        return self.lags()[seen] * self.every, jax.tree.map(lambda a: a[seen], units)
+            merged = jax.tree.map(lambda a: a[None], fold(self.merge, at(0, first + 1)))
+            units = jax.tree.map(lambda a: np.moveaxis(a, 0, -1), join(merged, at(first + 1, n)))
+        whole = later & (begins <= first)
+        return self.lags()[whole] * self.every, jax.tree.map(lambda a: a[whole], units)
 
     def _check_lags(self) -> None:
         """For `__post_init__` of the subclasses."""
@@ -178,4 +180,4 @@ class Lagged(Observable):
 
 def _taken(a: np.ndarray, row: np.ndarray, place: np.ndarray, there: np.ndarray) -> np.ndarray:
     """a[row, place], or zeros where nothing is there; of an axis of one place all places are the same."""
-    return a[row, place % a.shape[1]] * there.reshape(*there.shape, *[1] * (a.ndim - 2))
+    return np.where(there.reshape(*there.shape, *[1] * (a.ndim - 2)), a[row, place % a.shape[1]], 0)
