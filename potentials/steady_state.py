@@ -76,8 +76,8 @@ def steady_state(energy: Callable, *, period: float, force: float, temperature: 
 
     (drift, spread), shift, x, minus = averages(POINTS)
     half = averages(POINTS // 2)[0]
-    tiny = np.finfo(float).tiny
-    if not np.allclose(half, [drift, spread], rtol=ACCURACY, atol=0.0) or not min(spread, drift or 1.0) > tiny:
+    seen = min(spread, drift) if push else spread
+    if not np.allclose(half, [drift, spread], rtol=ACCURACY, atol=0.0) or not seen > np.finfo(float).tiny:
         shown = lambda pair: f"{mobility * temperature * pair[0]:.6g}, {mobility * temperature * pair[1]:.6g}"  # noqa: E731
         raise NotKnown(
             f"the integrals of the steady state do not converge at temperature {temperature:g}, or leave the range of "
