@@ -18,6 +18,7 @@ from jax import lax
 from .hardware import cpu_options
 from .noise import Stream, advance_counter, blocks, normals, normals_of_few, uniforms
 from .observables import Observable
+from .observables.members import join_parts
 from .program import Batch, Carry, Program, Window
 from .protocols import Draw, Noise
 
@@ -173,30 +174,9 @@ def observe_tile(
         return tuple(part for o in batch.members for part in observables[o].values(potential, integrator, state))
 
     parts = jax.vmap(one, in_axes=layout.axis, out_axes=-1)(particle, state)
-    first = reducer(program, batch, shared)
-    if first.componentwise:
-        # each part by itself: joined first, its loop would branch at every element
-        sums = [first.reduce(layout.grouped(part), layout.grouped(valid)) for part in lax.optimization_barrier(parts)]
-        return first.join(sums), memory
-    values = join_parts(parts)
     if batch.particles:
-        return values, memory
-    return first.follow(values, memory, valid, number, layout.grouped)
-
-
-def join_parts(parts: tuple[jax.Array, ...]) -> jax.Array:
-    """Parts (k, tile) one below the other, each written where it belongs by a loop of its own.
-
-    A concatenation would be one loop that branches at every element, and barriers keep XLA from making it that again.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    shape = (sum(len(part) for part in parts), *parts[0].shape[1:])
-    joined, row = jnp.zeros(shape, jnp.result_type(*parts)), 0
-    for part in lax.optimization_barrier(parts):
-        joined = lax.dynamic_update_slice_in_dim(joined, part.astype(joined.dtype), row, 0)
-        row += len(part)
-    return lax.optimization_barrier(joined)
+        return join_parts(parts), memory
+    return reducer(program, batch, shared).follow(parts, memory, valid, number, layout.grouped)
 
 
 def empty_rows(program: Program, ingredients: tuple, state: Any, memories: tuple) -> tuple:
@@ -222,15 +202,18 @@ def reducer(program: Program, batch: Batch, shared: list) -> Observable:
     return program.recipe.build(shared, holes, holes)[2][batch.members[0]]
 
 
-def put_row(batch: Batch, observable: Observable, rows: Any, at: Any, new: Any) -> Any:
-    """The rows with a new one in its place, added to what other observations or tiles have put there."""
-    if batch.grouped or batch.merged:
+def put_row(batch: Batch, observable: Observable, rows: Any, at: Any, found: tuple) -> Any:
+    """The rows with a new one in its place, added to what other observations or tiles have put there.
+
+    found: what `Observable.row` takes.
+    """
+    if batch.grouped:
+        return observable.add(rows, at, *found)
+    new = observable.row(*found)
+    if batch.merged:
         there = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, at, 0, keepdims=False), rows)
-        if batch.grouped:  # whole numbers, added one by one
-            new = observable.merge(there, new)
-        else:
-            # in a loop of one turn all is read before anything is written; else all rows would be copied
-            new = lax.fori_loop(at, at + 1, lambda _, new: observable.merge(there, new), new)
+        # in a loop of one turn all is read before anything is written; else all rows would be copied
+        new = lax.fori_loop(at, at + 1, lambda _, new: observable.merge(there, new), new)
     return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, at, 0), rows, new)
 
 
@@ -295,7 +278,7 @@ def evolve_tile(
                 first = (o.before(number) >> level) - origin
 
                 def put(n: Any, rows: Any) -> Any:
-                    return put_row(batch, o, rows, first + n, o.row(found, memory, n, layout.grouped))
+                    return put_row(batch, o, rows, first + n, (found, memory, n, layout.grouped))
 
                 if not o.ragged:
                     return put(turn, rows), memory

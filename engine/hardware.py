@@ -11,7 +11,7 @@ import jax
 
 # four vectors of noise in flight: Threefry is one long chain of dependent operations, and LLVM by itself keeps one;
 # and small loops compiled whole, without a call for every operation
-LLVM_OPTIONS = "--force-vector-interleave=4,xla_cpu_small_while_loop_byte_threshold=8192"
+LLVM_OPTIONS = "--force-vector-interleave=4,xla_cpu_small_while_loop_byte_threshold=100000"
 
 
 def tune_cpu(devices: int | None = None) -> None:

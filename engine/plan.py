@@ -12,13 +12,13 @@ from .marks import is_mark
 from .noise import leg_key, stream_keys
 from .observables import Observable
 from .observables.observable import is_observable
-from .observables.record import MOST, MOST_MERGED, Record, cut, fold, level_of, widen
+from .observables.record import MOST, MOST_MERGED, Record, fold, level_of, widen
 from .program import Batch, Carry, Program, Window, window
 from .run import Run
 
-ROW_BYTES = 2**21  # of observations that a block may hold
+ROW_BYTES = 2**22  # of observations that a block may hold
 GROUPED_BYTES = 2**19  # where a row takes many of them
-MOST_ROWS = 256
+MOST_ROWS = 512
 MOST_STEPS = 1 << 20  # in a block without schedules
 LARGE = 2**20  # coordinates of a population
 SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
@@ -126,7 +126,8 @@ class Plan(NamedTuple):
         """Steps that a block may take from a step on: its rows must find place, and be of one level."""
         room = self.most
         for (k, level), batch, first in zip(self._numbers(start), self.program.batches, self.firsts, strict=True):
-            most = ((k >> level) + batch.capacity) << level
+            # blocks end where their rows are merged in pairs, as far as they can
+            most = ((k >> level) // batch.capacity + 1) * batch.capacity << level
             if batch.grouped and level < MOST_MERGED:
                 most = min(most, MOST << level)
             room = min(room, first + most * batch.every - 1 - start)
@@ -149,24 +150,21 @@ class Plan(NamedTuple):
             if end <= max(k, 0):  # nothing, or all of it is burn-in
                 continue
             observable, origin, stop = observables[batch.members[0]], k >> level, (end - 1 >> level) + 1
-            if observable.ragged:  # its burn-in has no rows
-                origin = max(origin, 0)
-            n = observable.before(stop) - observable.before(origin)
-            row = jax.tree.map(lambda *a, n=n: np.concatenate([np.asarray(part)[:, :n] for part in a]), *parts)
+            begin = max(origin, 0)  # groups of observations before number 0 belong to the burn-in
+            kept = slice(*(observable.before(number) - observable.before(origin) for number in (begin, stop)))
+            row = jax.tree.map(lambda *a, s=kept: np.concatenate([np.asarray(part)[:, s] for part in a]), *parts)
             if batch.particles:
                 public = self.program.layout.unpack_recorded(row)
             else:
                 public = self._merged(observable, widen(row))
-            if observable.ragged:
-                record = records[batch.members[0]]
-                for height, mine in observable.unroll(public, origin, stop, record.level):
-                    record.push(mine, height)
-                continue
-            # groups of observations before number 0 belong to the burn-in
-            begun = end - (end >> level << level)
-            for i in batch.members:
-                mine = observables[i].part(public, *self.parts[i][1:])
-                records[i].push(cut(mine, max(0, -origin), None), level, begun)
+            if batch.grouped:
+                pushes = [(level, public, end - (end >> level << level))]
+            else:  # what all members have in common is merged once
+                most = records[batch.members[0]].level
+                pushes = ((height, mine, 0) for height, mine in observable.unroll(public, begin, stop, most))
+            for height, mine, begun in pushes:
+                for i in batch.members:
+                    records[i].push(observables[i].part(mine, *self.parts[i][1:]), height, begun)
         return records
 
     def _merged(self, observable: Observable, rows: Any) -> Any:
@@ -199,7 +197,8 @@ def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeS
 
     def row(values: Any, memory: Any, valid: Any) -> Any:
         memory = first.open(memory, valid, layout.grouped)
-        return first.row(*first.follow(values, memory, valid, np.int32(0), layout.grouped), np.int32(0), layout.grouped)
+        found = first.follow((values,), memory, valid, np.int32(0), layout.grouped)
+        return first.row(*found, np.int32(0), layout.grouped)
 
     sums = jax.tree.leaves(jax.eval_shape(row, of_tile(value), memory, valid))
     exact = all(leaf.dtype.kind in "iu" for leaf in sums)
@@ -209,5 +208,5 @@ def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeS
     copied = 4 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
     room = GROUPED_BYTES if exact else ROW_BYTES if merged else max(ROW_BYTES, copied // 2)
     size = first.before(MOST_ROWS) * sum(leaf.size for leaf in sums) // MOST_ROWS  # of an observation's rows
-    rows = capacity(room, size * (1 if merged else layout.tiles))
+    rows = 1 << capacity(room, size * (1 if merged else layout.tiles)).bit_length() - 1  # to be merged in pairs
     return Batch(members, first.every, rows, particles=False, grouped=grouped, merged=merged)

@@ -242,6 +242,51 @@ def test_a_record_of_counts_does_not_see_what_the_device_merged(count, data):
     jax.tree.map(np.testing.assert_array_equal, alone.after(count), merged.after(count))
 
 
+@settings(max_examples=60, deadline=None, database=None)
+@given(before=some.integers(0, 900), count=some.integers(1, 700))
+def test_a_record_does_not_see_what_was_merged_before_it(before, count):
+    """Rows that the host merges for several observables at once, against every row by itself."""
+    rows, _ = rows_of(before, before + count)
+    alone = record_of(rows, [before] if before else [])
+    merged = (
+        record_of(jax.tree.map(lambda a: a[:before], rows), [])
+        if before
+        else Record(first=1, every=1, merge=merge_moments)
+    )
+    new = jax.tree.map(lambda a: a[before:], rows)
+    levels = []
+    for level, some_rows in observables.Mean(lambda x: x).unroll(new, before, before + count, merged.level):
+        levels.append(level)
+        merged.push(some_rows, level)
+    assert (merged.level, merged.rows) == (alone.level, alone.rows) == (alone.level, before + count)
+    assert before < 300 or count < 4 or max(levels) > 0
+    jax.tree.map(np.testing.assert_array_equal, (merged.blocks, merged.pending), (alone.blocks, alone.pending))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("members", [1, 2, 7, 8, 61, 79, 128, 300])
+@pytest.mark.parametrize(("offset", "odd"), [(0, 0), (1e4, 0), (-300, 8), (0, 1)])
+def test_moments_of_a_tile(members, dtype, offset, odd):
+    """In one pass around a pivot, also where the first members are nothing like the rest, and where some are padding."""
+    values = offset + np.random.default_rng(members).normal(size=(3, members, 64))
+    values[:, :odd] += 50
+    valid = np.arange(members * 64).reshape(members, 64) < members * 64 - 30
+    values, mean = values.astype(dtype).astype(float), Mean(lambda x: x)
+    group = lambda a: a.reshape(*a.shape[:-1], 1, members, 64)  # noqa: E731
+    with jax.enable_x64(dtype == np.float64):
+        parts = [jnp.asarray(v.reshape(-1, members * 64), dtype) for v in (values[:1], values[1:])]
+        count = mean.open((), jnp.asarray(valid.ravel()), group)
+        found, memory = jax.jit(lambda *parts: mean.follow(parts, count, valid.ravel(), 0, group))(*parts)
+    assert found.mean.dtype == found.count.dtype == dtype and mean.close(memory) == ()
+    np.testing.assert_array_equal(found.count[0, 0], valid.sum(axis=0))
+    at = (values * valid).sum(axis=1) / valid.sum(axis=0).clip(1)
+    squares = ((values - at[:, None]) ** 2 * valid).sum(axis=1)
+    there, eps = valid.any(axis=0), float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(found.mean[:, 0, there], at[:, there], rtol=8 * eps, atol=20 * eps)  # of numpy too
+    np.testing.assert_allclose(found.squares[:, 0, there], squares[:, there], rtol=300 * eps, atol=100 * eps)
+    assert np.all(np.asarray(found.squares) >= 0)
+
+
 def test_memory_is_constant():
     rows, _ = rows_of(1, 500)
     record = Record(first=1, every=1, merge=merge_moments)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..pytree import pytree, static
 from .lags import Lagged
-from .observable import sum_members
+from .members import sum_members
 from .record import Record
 from .statistics import Result, Setting, jackknife
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..pytree import pytree, static
 from .lags import Lagged
 from .measurements import position
-from .observable import sum_members
+from .members import sum_members
 from .record import Record
 from .statistics import Estimate, Result, Setting, jackknife
 

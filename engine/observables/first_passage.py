@@ -10,6 +10,7 @@ import numpy as np
 
 from ..protocols import Integrator, Potential
 from ..pytree import number, pytree, static
+from .members import join_parts
 from .observable import Observable
 from .record import Record
 from .statistics import Result, Setting, as_units, jackknife, pool
@@ -98,8 +99,8 @@ class FirstPassage(Observable):
     def memory(self, value: jax.ShapeDtypeStruct) -> Any:
         return jax.ShapeDtypeStruct(value.shape, jnp.bool_)  # whether it has crossed
 
-    def follow(self, values: jax.Array, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
-        waiting = ~memory & (number >= 0)
+    def follow(self, parts: tuple, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
+        values, waiting = join_parts(parts), ~memory & (number >= 0)
         crossing = waiting & (values >= 0)
         total = lambda truth: jnp.sum(group(truth & valid).astype(jnp.int32), axis=-2)  # noqa: E731
         return jnp.stack([total(waiting), total(crossing), total(waiting & jnp.isnan(values))]), memory | crossing

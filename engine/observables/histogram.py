@@ -9,9 +9,9 @@ import numpy as np
 from jax.core import Tracer
 
 from ..pytree import number, pytree, static
-from .observable import Observable
 from .record import Record
 from .statistics import Result, Setting, as_units, jackknife
+from .tally import Tally
 
 BESIDE = 3  # counts beside the bins: one before them for what is below, and after them for what is above and for NaN
 
@@ -43,7 +43,7 @@ class Density(Result):
 
 
 @pytree
-class Histogram(Observable):
+class Histogram(Tally):
     """Histogram over particles and time, one for each component of the measurement; constant memory.
 
     measure: a function of the position, or one of `observables`. bins: how many. low, high: the range; what falls
@@ -66,19 +66,20 @@ class Histogram(Observable):
         check_range(name, self.low, self.high)
         check_tolerance(name, self.tolerance)
 
-    def reduce(self, values: jax.Array, valid: jax.Array) -> jax.Array:
+    @property
+    def cells(self) -> int:
+        return self.bins + BESIDE
+
+    def place(self, values: jax.Array) -> jax.Array:
         place = jnp.floor((values - self.low) * (self.bins / (self.high - self.low)))
         place = jnp.where(jnp.isnan(place), self.bins + 1, jnp.clip(place, -1, self.bins))
-        return tally((place + 1).astype(jnp.int32), self.bins + BESIDE, valid)
-
-    def merge(self, a: Any, b: Any) -> Any:
-        return a + b
+        return (place + 1).astype(jnp.int32)
 
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Density:
         _, sums = record.after(after)
         if sums is None:
             raise ValueError(f"no observation after step {after}: the run is shorter than its burn-in, or than `every`")
-        bins = self.bins + BESIDE
+        bins = self.cells
         k = sums.shape[1] // bins
         # every component has seen the same number of values: that of its first k-th of the bins
         count = lambda s: s[:bins].sum(0, keepdims=True).astype(float)  # noqa: E731
@@ -103,17 +104,6 @@ class Histogram(Observable):
             count=int(sums.sum()) // k,
             flags=outside_flags((below + above).max(), nan.max(), self.tolerance),
         )
-
-
-def tally(place: jax.Array, bins: int, valid: jax.Array) -> jax.Array:
-    """Counts (k × bins, rung, group) of places (k, rung, member, group) from 0 to bins - 1."""
-    k, rungs, _, groups = place.shape
-    component, rung, group = (jax.lax.broadcasted_iota(jnp.int32, place.shape, axis) for axis in (0, 1, 3))
-    index = ((component * bins + place) * rungs + rung) * groups + group
-    ones = jnp.broadcast_to(valid, place.shape).astype(jnp.int32)
-    # an integer scatter beats one-hot sums eightfold on the CPU
-    counts = jnp.zeros(k * bins * rungs * groups, jnp.int32).at[index.ravel()].add(ones.ravel(), mode="drop")
-    return counts.reshape(k * bins, rungs, groups)
 
 
 def outside_flags(missed: float, nan: float, tolerance: float) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from ..protocols import Integrator, Potential
 from ..pytree import number, pytree, size_of, static
-from .histogram import check_bins, check_range, check_tolerance, outside_flags, tally
-from .observable import Observable
+from .histogram import check_bins, check_range, check_tolerance, outside_flags
 from .record import Record
 from .statistics import Result, Setting, as_units, jackknife
+from .tally import Tally
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Density2D(Result):
 
 
 @pytree
-class Histogram2D(Observable):
+class Histogram2D(Tally):
     """Joint histogram of a pair of numbers over particles and time; constant memory.
 
     measure: a function of the position, or one of `observables`, of exactly two numbers. bins: (nx, ny). low, high: the
@@ -67,16 +67,17 @@ class Histogram2D(Observable):
         if found != 2:
             raise ValueError(f"Histogram2D: the measure must give two numbers; it gives {found}")
 
-    def reduce(self, values: jax.Array, valid: jax.Array) -> jax.Array:
+    @property
+    def cells(self) -> int:
+        return self.bins[0] * self.bins[1] + 2  # then what is outside, then NaN
+
+    def place(self, values: jax.Array) -> jax.Array:
         low, high = (jnp.broadcast_to(a, 2) for a in (self.low, self.high))
         nx, ny = self.bins
         x, y = (jnp.floor((v - a) * (n / (b - a))) for v, a, b, n in zip(values, low, high, self.bins, strict=True))
         inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
-        beside = nx * ny + (jnp.isnan(x) | jnp.isnan(y))  # then what is outside, then NaN
-        return tally(jnp.where(inside, x * ny + y, beside).astype(jnp.int32)[None], nx * ny + 2, valid)
-
-    def merge(self, a: Any, b: Any) -> Any:
-        return a + b
+        beside = nx * ny + (jnp.isnan(x) | jnp.isnan(y))
+        return jnp.where(inside, x * ny + y, beside).astype(jnp.int32)[None]
 
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Density2D:
         _, sums = record.after(after)

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from .members import join_parts
 from .observable import Observable
-from .record import Record, cut, fold, join
+from .record import Record, climb, cut, fold, join, pairs
 from .statistics import Setting, as_units
 
 MOST_LEVELS = 24  # beyond, lags times `every` leave the range of 32 bits
@@ -75,9 +76,10 @@ class Lagged(Observable):
         half, level = self.points // 2, ring - (ring > 0)
         return ring * half + ((number >> level) + self.points - back) % half
 
-    def follow(self, values: jax.Array, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
+    def follow(self, parts: tuple, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
         # rings of half the points: the newest values, then for each level the older half of those that it sees; what a
         # ring loses goes to the next
+        values = join_parts(parts)
         grouped = group(values)
         # by barriers, or the compiler would prepare them anew for every lag
         note = lax.optimization_barrier(self.note(grouped, group(valid)))
@@ -132,20 +134,12 @@ class Lagged(Observable):
                     to[(i << apart) - begin :: 1 << apart, lags] = a[i - first : (end - 1 >> apart) + 1 - first]
             return whole
 
-        level, begin, end, tail = 0, start, stop, []
-        while level < most and end - begin > 1:
-            if begin % 2:
-                yield level, dense(level, begin, begin + 1)
-            if end % 2:
-                tail.append((level, dense(level, end - 1, end)))
-            begin, end = -(-begin // 2), end // 2
-            for ring in range(min(level + 2, len(rings))):  # those that have every row of this level
-                pairs = cut(rings[ring], 2 * begin - firsts[ring], 2 * end - firsts[ring])
-                rings[ring], firsts[ring] = self.merge(cut(pairs, 0, None, 2), cut(pairs, 1, None, 2)), begin
-            level += 1
-        if end > begin:
-            yield level, dense(level, begin, end)
-        yield from reversed(tail)
+        def pair(level: int, begin: int, end: int) -> None:
+            for ring in range(min(level + 1, len(rings))):  # those that have every row of the level below
+                mine = cut(rings[ring], 2 * begin - firsts[ring], 2 * end - firsts[ring])
+                rings[ring], firsts[ring] = pairs(self.merge, mine), begin
+
+        return climb(start, stop, most, dense, pair)
 
     def units(self, record: Record, setting: Setting, after: int, count: Callable) -> tuple[np.ndarray, Any]:
         """The lags in steps that every independent unit has seen, and the units' sums; count: sums -> pairs (lags, ...).

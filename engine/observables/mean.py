@@ -1,5 +1,6 @@
 """Mean, variance and covariance of a measurement over particles and time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -7,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from ..pytree import pytree, static
-from .observable import Observable, sum_members
+from .members import join_parts, sum_members, sum_with_squares
+from .observable import Observable
 from .record import Record
 from .statistics import (
     Estimate,
@@ -95,29 +98,36 @@ class Mean(Observable):
             return sums
         return Moments(sums.count, sums.mean[..., start:stop, :, :], sums.squares[..., start:stop, :, :])
 
-    @property
-    def componentwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return not self.covariance
+    def open(self, memory: Any, valid: jax.Array, group: Callable) -> jax.Array:
+        del memory
+        return sum_members(group(valid).astype(jnp.int32)[None])  # how many values a group has at every observation
 
-    def join(self, sums: list[Moments]) -> Moments:
-        mean, squares = (jnp.concatenate([getattr(part, name) for part in sums]) for name in ("mean", "squares"))
-        return Moments(sums[0].count, mean, squares)
+    def close(self, memory: Any) -> Any:
+        del memory
+        return ()
 
-    def reduce(self, values: jax.Array, valid: jax.Array) -> Moments:
-        weight = valid.astype(values.dtype)[None]
-        count = sum_members(weight)
+    def follow(
+        self, parts: tuple, memory: jax.Array, valid: jax.Array, number: Any, group: Callable
+    ) -> tuple[Moments, Any]:
+        """The moments of all parts; each is summed by itself: joined first, its loop would branch at every element."""
+        del number
+        there, count = group(valid), memory.astype(jnp.result_type(*parts))
         # around the mean of some of the values, so that a large mean with a small spread loses no digits
-        some, there = values[..., :PIVOTS, :], valid[:, :PIVOTS]
-        pivot = jnp.sum(jnp.where(there, some, 0), axis=-2, keepdims=True)
-        pivot = pivot / jnp.maximum(jnp.sum(there, axis=-2, keepdims=True), 1)
-        apart = jnp.where(valid, values - pivot, 0)
-        shift = sum_members(apart) / jnp.maximum(count, 1)
-        mean = pivot[..., 0, :] + shift
-        deviation = jnp.where(valid, apart - shift[..., None, :], 0)
+        grouped = [group(part) for part in ((join_parts(parts),) if self.covariance else parts)]
+        pivots = jnp.concatenate(lax.optimization_barrier([pivot(part, there) for part in grouped]))
+        ends = np.cumsum([len(part) for part in grouped])
+        around = (pivots[end - len(part) : end, :, None] for part, end in zip(grouped, ends, strict=True))
+        apart = [jnp.where(there, part - p, 0) for part, p in zip(grouped, around, strict=True)]
         if self.covariance:
+            sums = sum_members(apart[0])
+            deviation = jnp.where(there, apart[0] - (sums / jnp.maximum(count, 1))[..., None, :], 0)
             products = jnp.einsum("irmg,jrmg->ijrg", deviation, deviation)
-            return Moments(count, mean, products.reshape(-1, *products.shape[2:]))
-        return Moments(count, mean, sum_members(deviation * deviation))
+            squares = products.reshape(-1, *products.shape[2:])
+        else:
+            sums, squares = (jnp.concatenate(each) for each in zip(*map(sum_with_squares, apart), strict=True))
+            # the pivot is within a few standard deviations of the mean: little is lost in the difference
+            squares = jnp.maximum(squares - sums * sums / jnp.maximum(count, 1), 0)
+        return Moments(count, pivots + sums / jnp.maximum(count, 1), squares), memory
 
     def merge(self, a: Moments, b: Moments) -> Moments:
         return merge_moments(a, b)
@@ -222,3 +232,9 @@ class Mean(Observable):
     def _outward(self, setting: Setting, sums: Moments) -> Any:
         components = len(self.mean_of(jax.tree.map(lambda a: a[0], sums)))
         return setting.outward if components == sums.mean.shape[-3] else setting.number
+
+
+def pivot(values: jax.Array, valid: jax.Array) -> jax.Array:
+    """The mean of the first members of a group: values (k, rung, member, group) as (k, rung, group)."""
+    some, there = values[..., :PIVOTS, :], valid[:, :PIVOTS]
+    return jnp.sum(jnp.where(there, some, 0), axis=-2) / jnp.maximum(jnp.sum(there, axis=-2), 1)

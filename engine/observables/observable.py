@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from ..protocols import Integrator, Potential
 from .measurements import Measurement, as_measurement
-from .record import Record
+from .members import join_parts
+from .record import Record, climb, cut, pairs
 from .statistics import Setting
 
 
@@ -27,7 +28,6 @@ class Observable(abc.ABC):
     keeps_time = False  # every row is kept apart
     in_turn = False  # tiles are merged one after the other, not in pairs: a row is larger than the values of a tile
     ragged = False  # an observation is several rows, how many by its number
-    componentwise = False  # components are reduced one by one, and `join` puts their sums together
     sums: type | None = None  # the NamedTuple of its sums; None for a bare array
 
     def values(self, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
@@ -53,10 +53,6 @@ class Observable(abc.ABC):
         del start, stop
         return sums
 
-    def join(self, sums: list) -> Any:
-        """The sums of components that were reduced apart, one below the other: the inverse of `part`."""
-        raise NotImplementedError(f"{type(self).__name__} declares componentwise and must offer join")
-
     def check(self, potential: Potential, integrator: Integrator, state: Any) -> None:
         """Raise or warn, before anything compiles, where it has no meaning."""
         measure = self.measure.measure if isinstance(self.measure, Observable) else self.measure
@@ -79,14 +75,15 @@ class Observable(abc.ABC):
         """The inverse of `open`."""
         return memory
 
-    def follow(self, values: jax.Array, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
+    def follow(self, parts: tuple, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
         """The sums of one observation of a tile, or what `row` needs for them, and its memory afterwards.
 
-        values (k, tile); memory: from `open`; valid (tile). group: (..., tile) -> (..., rung, member, group).
-        number: of the observation, counted from 0; negative before the burn-in is over.
+        parts: (k', tile) each, of all observables that are reduced as one. memory: from `open`; valid (tile).
+        group: (..., tile) -> (..., rung, member, group). number: of the observation, counted from 0; negative before the
+        burn-in is over.
         """
         del number
-        return self.reduce(group(values), group(valid)), memory
+        return self.reduce(group(join_parts(parts)), group(valid)), memory
 
     def before(self, number: Any) -> Any:
         """Rows of all observations before this one; none in the burn-in if it is ragged."""
@@ -97,12 +94,29 @@ class Observable(abc.ABC):
         del memory, nth, group
         return found
 
-    def unroll(self, rows: Any, start: int, stop: int, most: int) -> Iterator[tuple[int, Any]]:
-        """Ragged rows of the observations start … stop - 1, on the host, as (level, rows) that a record takes in order.
+    def add(self, rows: Any, at: Any, found: Any, memory: Any, nth: Any, group: Callable) -> Any:
+        """Rows with the nth of an observation added to one that is there: only of whole numbers."""
+        new = self.row(found, memory, nth, group)
+        there = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, at, 0, keepdims=False), rows)
+        put = lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, at, 0)  # noqa: E731
+        return jax.tree.map(put, rows, self.merge(there, new))
 
-        most: the highest level that it takes.
+    def unroll(self, rows: Any, start: int, stop: int, most: int) -> Iterator[tuple[int, Any]]:
+        """Rows of the observations start … stop - 1, on the host, as (level, rows) that a record takes in order.
+
+        most: the level of the record, up to which they are merged as it would do it.
         """
-        raise NotImplementedError(f"{type(self).__name__} declares ragged and must offer unroll")
+        first = start  # the number of the first row that is still there
+
+        def take(level: int, begin: int, end: int) -> Any:
+            del level
+            return cut(rows, begin - first, end - first)
+
+        def pair(level: int, begin: int, end: int) -> None:
+            nonlocal rows, first
+            rows, first = pairs(self.merge, take(level - 1, 2 * begin, 2 * end)), begin
+
+        return climb(start, stop, most, take, pair)
 
     def reduce(self, values: jax.Array, valid: jax.Array) -> Any:
         """Sums over members: values (k, rung, member, group), valid (rung, member, group) -> (component, rung, group)."""
@@ -132,23 +146,6 @@ class Observable(abc.ABC):
             object.__setattr__(self, "measure", as_measurement(self.measure))  # once, before anything is traced
         else:
             raise TypeError(f"{name} takes a function of the position or one of `observables`; got {self.measure!r}")
-
-
-SHORT = 32  # members that XLA sums in one loop
-
-
-def sum_members(values: jax.Array) -> jax.Array:
-    """The sum over axis -2: (..., member, group) as (..., group).
-
-    In pieces of at most 32: XLA cuts longer sums into windows, whose loops take five times as long.
-    """
-    *lead, members, groups = values.shape
-    if members <= SHORT:
-        return jnp.sum(values, axis=-2)
-    pieces = -(-members // SHORT)
-    each = -(-members // pieces)
-    values = jnp.pad(values, [(0, 0)] * len(lead) + [(0, pieces * each - members), (0, 0)])
-    return sum_members(jnp.sum(values.reshape(*lead, pieces, each, groups), axis=-2))
 
 
 def is_observable(node: Any) -> bool:

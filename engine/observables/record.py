@@ -5,7 +5,7 @@ in float64: the result after N rows does not depend on how they arrived. There a
 that whole numbers, whose sums are exact in any order, may be merged before they arrive, up to 64 rows in one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -43,9 +43,33 @@ def widen(tree: Any) -> Any:
 def fold(merge: Callable, tree: Any) -> Any:
     """All rows merged into one, pairwise."""
     while (n := length(tree)) > 1:
-        pairs = merge(cut(tree, 0, n - 1, 2), cut(tree, 1, n, 2))
-        tree = join(pairs, cut(tree, n - 1, n)) if n % 2 else pairs
+        paired = pairs(merge, cut(tree, 0, n - n % 2))
+        tree = join(paired, cut(tree, n - 1, n)) if n % 2 else paired
     return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def climb(start: int, stop: int, most: int, take: Callable, pair: Callable) -> Iterator[tuple[int, Any]]:
+    """The rows start … stop - 1 merged as a record of level `most` would merge them: (level, rows) that it takes in order.
+
+    take(level, begin, end): the rows begin … end - 1 of 2^level rows each. pair(level, begin, end): makes such rows from
+    those of the level below.
+    """
+    level, begin, end, tail = 0, start, stop, []
+    while level < most and end - begin > 1:
+        if begin % 2:
+            yield level, take(level, begin, begin + 1)
+        if end % 2:
+            tail.append((level, take(level, end - 1, end)))
+        level, begin, end = level + 1, -(-begin // 2), end // 2
+        pair(level, begin, end)
+    if end > begin:
+        yield level, take(level, begin, end)
+    yield from reversed(tail)
+
+
+def pairs(merge: Callable, rows: Any) -> Any:
+    """Rows merged in pairs; their number is even."""
+    return merge(cut(rows, 0, None, 2), cut(rows, 1, None, 2))
 
 
 class Record:
@@ -93,7 +117,7 @@ class Record:
             self.level, self.blocks = self.level + 1, None
             self.pending.append(None)
             self.pending[-2] = cut(blocks, n - 1, n) if n % 2 else None
-            self.blocks = self.merge(cut(blocks, 0, n - n % 2, 2), cut(blocks, 1, n, 2))
+            self.blocks = pairs(self.merge, cut(blocks, 0, n - n % 2))
 
     def _push(self, level: int, rows: Any) -> None:
         if not length(rows):
@@ -105,7 +129,7 @@ class Record:
         n = length(rows)
         self.pending[level] = cut(rows, n - 1, n) if n % 2 else None
         if n > 1:
-            self._push(level + 1, self.merge(cut(rows, 0, n - n % 2, 2), cut(rows, 1, n, 2)))
+            self._push(level + 1, pairs(self.merge, cut(rows, 0, n - n % 2)))
 
     def after(self, step: int = 0) -> tuple[np.ndarray, Any]:
         """Blocks that begin after `step`: the last step of each, and their sums; the rest that fills no block is last."""

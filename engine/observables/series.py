@@ -1,5 +1,6 @@
 """Recordings: what is kept for every recorded step. The only observables whose memory grows with the run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,8 +70,14 @@ class Series(Observable):
             return self.measure.values(potential, integrator, state)
         return super().values(potential, integrator, state)
 
-    def reduce(self, values: jax.Array, valid: jax.Array) -> Any:
-        return self.measure.reduce(values, valid) if isinstance(self.measure, Mean) else values
+    def open(self, memory: Any, valid: jax.Array, group: Callable) -> Any:
+        return self.measure.open(memory, valid, group) if isinstance(self.measure, Mean) else memory
+
+    def close(self, memory: Any) -> Any:
+        return self.measure.close(memory) if isinstance(self.measure, Mean) else memory
+
+    def follow(self, parts: tuple, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
+        return self.measure.follow(parts, memory, valid, number, group)  # of a Mean: else values are kept as they are
 
     def merge(self, a: Any, b: Any) -> Any:
         return self.measure.merge(a, b)

@@ -65,7 +65,13 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     else:  # products of all pairs
         outer = delta[..., :, None, :, :] * delta[..., None, :, :, :]
         product = outer.reshape(*delta.shape[:-3], k * k, *delta.shape[-2:])
-    return Moments(count, a.mean + weight * delta, a.squares + b.squares + weight * a.count * product)
+    squares = a.squares + b.squares
+    # in place on the host, which spends its time on memory for what comes in between
+    product *= weight * a.count
+    squares += product
+    delta *= weight
+    delta += a.mean
+    return Moments(count, delta, squares)
 
 
 class Estimate(NamedTuple):
