@@ -152,9 +152,7 @@ def choose(
     if padded >= width or rungs is None:
         tiles = max(math.ceil(padded / width), min(devices, max(1, padded // GROUPS)))
         tiles = math.ceil(tiles / devices) * devices if tiles > devices else tiles  # no device may have one less to do
-        # members of a group in eights, where these are few beside the others: so many are summed at a time
-        whole = 8 * unit if padded / tiles >= 64 * unit else unit
-        tile = math.ceil(padded / tiles / whole) * whole
+        tile = math.ceil(padded / tiles / unit) * unit
         padded = tile * math.ceil(padded / tile)
         total = (rungs or 1) * padded // tile
     else:

@@ -30,10 +30,20 @@ def sum_with_squares(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     the values as it goes: each by itself, values and squares would be written to memory and read again.
     """
     *lead, members, groups = values.shape
-    pieces = next(n for n in range(min(PAIRED, members), 0, -1) if members % n == 0)
-    split = values.reshape(*lead, pieces, members // pieces, groups)
-    both = lax.reduce((split, split * split), (np.zeros((), values.dtype),) * 2, _add_both, (len(lead),))
-    return tuple(map(sum_members, lax.optimization_barrier(both)))  # pyright: ignore[reportReturnType]
+    pieces = min(PAIRED, members)
+    whole = members // pieces * pieces
+    both = _reduce_both(values[..., :whole, :].reshape(*lead, pieces, whole // pieces, groups), len(lead))
+    sums, squares = map(sum_members, lax.optimization_barrier(both))
+    if whole < members:
+        more = _reduce_both(values[..., whole:, :], len(lead))
+        sums, squares = sums + more[0], squares + more[1]
+    return sums, squares
+
+
+def _reduce_both(values: jax.Array, axis: int) -> tuple:
+    """The sums of the values and of their squares over an axis."""
+    zero = np.zeros((), values.dtype)
+    return tuple(lax.reduce((values, values * values), (zero, zero), _add_both, (axis,)))
 
 
 def _add_both(a: tuple, b: tuple) -> tuple:
