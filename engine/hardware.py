@@ -10,7 +10,8 @@ from typing import Any
 import jax
 
 # four vectors of noise in flight: Threefry is one long chain of dependent operations, and LLVM by itself keeps one;
-# and small loops compiled whole, without a call for every operation
+# and loops that touch up to 100,000 bytes a turn compiled whole, without a call for every operation: those of up to a
+# thousand particles
 LLVM_OPTIONS = "--force-vector-interleave=4,xla_cpu_small_while_loop_byte_threshold=100000"
 
 

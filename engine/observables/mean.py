@@ -114,20 +114,20 @@ class Mean(Observable):
         there, count = group(valid), memory.astype(jnp.result_type(*parts))
         # around the mean of some of the values, so that a large mean with a small spread loses no digits
         grouped = [group(part) for part in ((join_parts(parts),) if self.covariance else parts)]
-        pivots = jnp.concatenate(lax.optimization_barrier([pivot(part, there) for part in grouped]))
-        ends = np.cumsum([len(part) for part in grouped])
-        around = (pivots[end - len(part) : end, :, None] for part, end in zip(grouped, ends, strict=True))
-        apart = [jnp.where(there, part - p, 0) for part, p in zip(grouped, around, strict=True)]
+        pivots = lax.optimization_barrier([pivot(part, there) for part in grouped])
+        apart = [jnp.where(there, part - p[..., None, :], 0) for part, p in zip(grouped, pivots, strict=True)]
         if self.covariance:
             sums = sum_members(apart[0])
-            deviation = jnp.where(there, apart[0] - (sums / jnp.maximum(count, 1))[..., None, :], 0)
+            shift = sums / jnp.maximum(count, 1)
+            deviation = jnp.where(there, apart[0] - shift[..., None, :], 0)
             products = jnp.einsum("irmg,jrmg->ijrg", deviation, deviation)
             squares = products.reshape(-1, *products.shape[2:])
         else:
             sums, squares = (jnp.concatenate(each) for each in zip(*map(sum_with_squares, apart), strict=True))
+            shift = sums / jnp.maximum(count, 1)
             # the pivot is within a few standard deviations of the mean: little is lost in the difference
-            squares = jnp.maximum(squares - sums * sums / jnp.maximum(count, 1), 0)
-        return Moments(count, pivots + sums / jnp.maximum(count, 1), squares), memory
+            squares = jnp.maximum(squares - sums * shift, 0)
+        return Moments(count, jnp.concatenate(pivots) + shift, squares), memory
 
     def merge(self, a: Moments, b: Moments) -> Moments:
         return merge_moments(a, b)

@@ -17,14 +17,15 @@ from .statistics import Setting
 class Observable(abc.ABC):
     """Base of the reducers. Fields of every subclass: `measure`, `every` (steps), `burn_in` (steps left out first).
 
-    On the device, `reduce` turns the values of a tile's particles into sums over groups; `merge` adds such sums, for
-    tiles, devices, times and restarts alike. Sums have the trailing axes (component, rung, group).
+    On the device, `reduce` turns the values of a tile's particles into sums over groups, or `follow` where values come in
+    parts or are remembered; `merge` adds such sums, for tiles, devices, times and restarts alike. Sums have the trailing
+    axes (component, rung, group).
     """
 
     measure: Any
     every: int
     burn_in: int
-    keeps_particles = False  # `reduce` returns the values themselves, and tiles are joined, not merged
+    keeps_particles = False  # the values themselves are kept, and tiles are joined, not merged
     keeps_time = False  # every row is kept apart
     in_turn = False  # tiles are merged one after the other, not in pairs: a row is larger than the values of a tile
     ragged = False  # an observation is several rows, how many by its number
