@@ -238,57 +238,55 @@ def evolve_tile(
     whole = long_row(program, ids)
     ingredients = lambda i: (shared, particle, scheduled(i))  # noqa: E731
 
-    def last_number(steps: Any) -> list:
-        """The number of each batch's last observation up to a step."""
-        return [
-            number + quotient(phase + steps, batch.every)
-            for batch, phase, number in zip(program.batches, at.phases, at.numbers, strict=True)
-        ]
+    def last_number(b: int, steps: Any) -> jax.Array:
+        """The number of a batch's last observation up to a step."""
+        return at.numbers[b] + quotient(at.phases[b] + steps, program.batches[b].every)
 
     reducers = [reducer(program, batch, shared) for batch in program.batches]
     # a row is a group of 2^level observations, aligned to their numbers
-    origins = [
-        o.before(number + 1) >> level for o, number, level in zip(reducers, last_number(at.low), at.levels, strict=True)
-    ]
+    origins = [o.before(last_number(b, at.low) + 1) >> at.levels[b] for b, o in enumerate(reducers)]
 
     def step_until(stop: Any, i: Any, state: Any, noise: tuple, j: Any) -> Any:
-        return lax.fori_loop(i, stop, lambda i, s: step_tile(program, ingredients(i), s, noise, ids, i, j), state)
+        step = lambda c: (c[0] + 1, step_tile(program, ingredients(c[0]), c[1], noise, ids, c[0], j))  # noqa: E731
+        return lax.while_loop(lambda c: c[0] < stop, step, (i, state))
 
     def segment(carry: tuple, noise: tuple, j: Any, high: Any) -> tuple:
         i, (state, memories), rows = carry
-        due = [
-            i + batch.every - remainder(phase + i, batch.every)
-            for batch, phase in zip(program.batches, at.phases, strict=True)
-        ]
+        since = [remainder(phase + i, batch.every) for batch, phase in zip(program.batches, at.phases, strict=True)]
+        due = [i + batch.every - steps for batch, steps in zip(program.batches, since, strict=True)]
         stop = functools.reduce(jnp.minimum, due, high)
-        state = step_until(stop, i, state, noise, j)
+        turn, state = step_until(stop, i, state, noise, j)
         written, kept = [], []
-        for old, memory, batch, o, phase, number, level, origin in zip(
-            rows, memories, program.batches, reducers, at.phases, last_number(stop), at.levels, origins, strict=True
+        for b, (batch, o, phase, *old) in enumerate(
+            zip(program.batches, reducers, at.phases, rows, memories, strict=True)
         ):
 
-            def observe(
-                turn: Any, old: Any, batch: Batch = batch, o: Observable = o, number: Any = number,
-                level: Any = level, origin: Any = origin,
-            ) -> Any:  # fmt: skip
-                rows, memory = old
+            def due_now(c: tuple, batch: Batch = batch, phase: Any = phase) -> Any:
+                return (c[0] <= stop) & (remainder(phase + stop, batch.every) == 0)
+
+            def observe(c: tuple, b: int = b, batch: Batch = batch, o: Observable = o) -> tuple:
+                turn, rows, memory = c
                 # tied to the turn, or the compiler would observe before the loop, due or not
-                here, nth = lax.optimization_barrier((turn, state, number))[1:]
-                found, memory = observe_tile(program, batch, ingredients(stop - 1), here, memory, valid, nth)
-                first = (o.before(number) >> level) - origin
+                here, end = lax.optimization_barrier((turn, state, stop))[1:]
+                number = last_number(b, end)
+                found, memory = observe_tile(program, batch, ingredients(end - 1), here, memory, valid, number)
+                first = (o.before(number) >> at.levels[b]) - origins[b]
 
                 def put(n: Any, rows: Any) -> Any:
                     return put_row(batch, o, rows, first + n, (found, memory, n, layout.grouped))
 
-                if not o.ragged:
-                    return put(turn, rows), memory
-                return lax.fori_loop(0, o.before(number + 1) - o.before(number), put, rows), memory
+                if o.ragged:
+                    rows = lax.fori_loop(0, o.before(number + 1) - o.before(number), put, rows)
+                else:
+                    rows = put(np.int32(0), rows)
+                return turn + 1, rows, memory
 
-            # a loop of no or one turn: unlike a conditional it updates the rows in place
-            now = (remainder(phase + stop, batch.every) == 0).astype(jnp.int32)
-            old, memory = lax.fori_loop(0, now, observe, (old, memory))
-            written.append(old)
-            kept.append(memory)
+            # a loop of no or one turn: unlike a conditional it updates the rows in place. Each takes over the turn of the
+            # one before: what depends on one another XLA runs in order, what does not it hands to other threads, at a
+            # higher cost than that of all this
+            turn, *new = lax.while_loop(due_now, observe, (jnp.minimum(turn, stop), *old))
+            written.append(new[0])
+            kept.append(new[1])
         return stop, Carry(state, tuple(kept)), tuple(written)
 
     def block(j: Any, carry: tuple) -> tuple:
@@ -296,7 +294,7 @@ def evolve_tile(
         noise = draw(program, keys, at, j, ids, whole)
         low, high = jnp.maximum(at.low, j * layout.steps), jnp.minimum(at.high, (j + 1) * layout.steps)
         if not rows:
-            return carried._replace(state=step_until(high, low, carried.state, noise, j)), rows
+            return carried._replace(state=step_until(high, low, carried.state, noise, j)[1]), rows
         carry = (low, carried, rows)
         return lax.while_loop(lambda c: c[0] < high, lambda c: segment(c, noise, j, high), carry)[1:]
 
@@ -326,7 +324,8 @@ def run_block(
     would be fused differently, and round differently, than on one device.
     """
     layout = program.layout
-    compiled = _compiled(layout.elementwise and jax.default_backend() == "cpu")
+    on_cpu = jax.default_backend() == "cpu"
+    compiled = _compiled(on_cpu and layout.elementwise, on_cpu and layout.devices > 1)
     tiles = np.arange(layout.tiles).reshape(layout.devices, -1)
     parts = [
         compiled(program, shared, mine, scheduled, part, keys, at, indices)
@@ -336,9 +335,10 @@ def run_block(
 
 
 @functools.cache
-def _compiled(elementwise: bool) -> Any:
-    """The block under `jax.jit`, with the options that fit loops over elements."""
-    return jax.jit(_run_tiles, static_argnames=("program",), compiler_options=cpu_options() if elementwise else None)
+def _compiled(elementwise: bool, shared: bool) -> Any:
+    """The block under `jax.jit`, with the options that fit loops over elements, and cores that devices share."""
+    options = cpu_options(elementwise=elementwise, shared=shared)
+    return jax.jit(_run_tiles, static_argnames=("program",), compiler_options=options)
 
 
 def _run_tiles(

@@ -51,16 +51,22 @@ def trim_memory() -> None:
 
 
 @functools.cache
-def cpu_options() -> dict[str, str | int]:
-    """Compiler options for loops over elements on this CPU, as far as this jaxlib knows them.
+def cpu_options(*, elementwise: bool, shared: bool) -> dict[str, str | int]:
+    """Compiler options for this CPU, as far as this jaxlib knows them.
 
-    XLA hands small reductions to a kernel library whose dispatch costs more than the sums of a tile; and it does not use
-    512-bit registers unasked.
+    elementwise: for loops over elements. XLA hands small reductions to a kernel library whose dispatch costs more than the
+    sums of a tile; and it does not use 512-bit registers unasked. shared: for several devices at work at once. XLA would
+    cut each of their loops into as many tasks as there are devices: half of a tile's noise would be drawn on the other
+    core and lie in its cache, and every observation would wait for it.
     """
-    wanted: dict[str, str | int] = {"xla_cpu_experimental_ynn_fusion_type": ""}
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists() and "avx512f" in cpuinfo.read_text():
-        wanted["xla_cpu_prefer_vector_width"] = 512
+    wanted: dict[str, str | int] = {}
+    if elementwise:
+        wanted["xla_cpu_experimental_ynn_fusion_type"] = ""
+        cpuinfo = pathlib.Path("/proc/cpuinfo")
+        if cpuinfo.exists() and "avx512f" in cpuinfo.read_text():
+            wanted["xla_cpu_prefer_vector_width"] = 512
+    if shared:
+        wanted["xla_disable_hlo_passes"] = "cpu-parallel-task-assigner"
     return {name: value for name, value in wanted.items() if _known(name, value)}
 
 

@@ -12,13 +12,14 @@ from .marks import is_mark
 from .noise import leg_key, stream_keys
 from .observables import Observable
 from .observables.observable import is_observable
-from .observables.record import MOST, MOST_MERGED, Record, fold, level_of, widen
+from .observables.record import MOST, MOST_MERGED, Record, fold, join, level_of, widen
 from .program import Batch, Carry, Program, Window, window
 from .run import Run
 
 ROW_BYTES = 2**22  # of observations that a block may hold
 GROUPED_BYTES = 2**19  # where a row takes many of them
 MOST_ROWS = 512
+AT_ONCE = 64  # rows that the host merges in one go: more would not stay in the cache
 MOST_STEPS = 1 << 20  # in a block without schedules
 LARGE = 2**20  # coordinates of a population
 SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
@@ -115,27 +116,32 @@ class Plan(NamedTuple):
         return {"state": layout.unpack(state), "memories": tuple(memories[number] for number, _, _ in self.parts)}
 
     def _numbers(self, start: int) -> list[tuple[int, int]]:
-        """For each batch: the number of its first observation after a step, and the level of the rows from there on."""
+        """For each batch: the number of its first observation after a step, and the level at which it arrives."""
         numbers = [
             (start // b.every - first // b.every) + 1
             for b, first in zip(self.program.batches, self.firsts, strict=True)
         ]
-        return [(k, level_of(k) if b.grouped else 0) for k, b in zip(numbers, self.program.batches, strict=True)]
+        return [
+            (k, level_of(k) if b.grouped or b.closed else 0) for k, b in zip(numbers, self.program.batches, strict=True)
+        ]
 
     def room(self, start: int) -> int:
         """Steps that a block may take from a step on: its rows must find place, and be of one level."""
         room = self.most
         for (k, level), batch, first in zip(self._numbers(start), self.program.batches, self.firsts, strict=True):
-            # blocks end where their rows are merged in pairs, as far as they can
-            most = ((k >> level) // batch.capacity + 1) * batch.capacity << level
-            if batch.grouped and level < MOST_MERGED:
+            # blocks end where their rows are merged, as far as they can
+            on_device = level if batch.grouped else 0
+            most = ((k >> on_device) // batch.capacity + 1) * batch.capacity << on_device
+            if (batch.grouped or batch.closed) and level < MOST_MERGED:
                 most = min(most, MOST << level)
             room = min(room, first + most * batch.every - 1 - start)
         return room
 
     def window(self, start: int, count: int) -> Window:
         """The window of a block."""
-        return window(self.program, start, count, self.firsts, tuple(level for _, level in self._numbers(start)))
+        numbers = zip(self._numbers(start), self.program.batches, strict=True)
+        levels = tuple(level if batch.grouped else 0 for (_, level), batch in numbers)
+        return window(self.program, start, count, self.firsts, levels)
 
     def scheduled(self, start: int, count: int) -> list:
         """The values of all schedules for the steps of a block."""
@@ -149,14 +155,18 @@ class Plan(NamedTuple):
             end = k + (start + count) // batch.every - start // batch.every  # one past the last observation's number
             if end <= max(k, 0):  # nothing, or all of it is burn-in
                 continue
-            observable, origin, stop = observables[batch.members[0]], k >> level, (end - 1 >> level) + 1
+            observable, on_device = observables[batch.members[0]], level if batch.grouped else 0
+            origin, stop = k >> on_device, (end - 1 >> on_device) + 1
             begin = max(origin, 0)  # groups of observations before number 0 belong to the burn-in
             kept = slice(*(observable.before(number) - observable.before(origin) for number in (begin, stop)))
             row = jax.tree.map(lambda *a, s=kept: np.concatenate([np.asarray(part)[:, s] for part in a]), *parts)
+            if batch.closed:
+                self._push_closed(observables, batch, records, self._abreast(row), begin, stop, level)
+                continue
             if batch.particles:
                 public = self.program.layout.unpack_recorded(row)
             else:
-                public = self._merged(observable, widen(row))
+                public = fold(observable.merge, widen(self._abreast(row)))
             if batch.grouped:
                 pushes = [(level, public, end - (end >> level << level))]
             else:  # what all members have in common is merged once
@@ -167,23 +177,61 @@ class Plan(NamedTuple):
                     records[i].push(observables[i].part(mine, *self.parts[i][1:]), height, begun)
         return records
 
-    def _merged(self, observable: Observable, rows: Any) -> Any:
-        """Rows of tiles (or devices) as (rows, component, rung, group), the parts of a rung merged in order."""
+    def _abreast(self, rows: Any) -> Any:
+        """Rows of tiles (or devices) as (parts of a rung, rows, component, rung, group)."""
         layout = self.program.layout
-        parts = layout.padded // layout.tile if layout.ladder else layout.devices
-        parts = max(1, parts)
+        parts = max(1, layout.padded // layout.tile if layout.ladder else layout.devices)
 
-        def split(a: np.ndarray) -> np.ndarray:
+        def leaf(a: np.ndarray) -> np.ndarray:
             a = a[: len(a) // parts * parts]
-            return np.moveaxis(a.reshape(len(a) // parts, parts, *a.shape[1:]), 1, 0)
-
-        merged = fold(observable.merge, jax.tree.map(split, rows))  # (rungs / r, rows, component, r, group)
-
-        def gather(a: np.ndarray) -> np.ndarray:
-            a = np.moveaxis(a, 0, -3)
+            a = np.moveaxis(a.reshape(len(a) // parts, parts, *a.shape[1:]), 0, -3)
             return a.reshape(*a.shape[:-3], -1, a.shape[-1])[..., : layout.rungs, :]
 
-        return jax.tree.map(gather, merged)
+        return jax.tree.map(leaf, rows)
+
+    def _push_closed(
+        self, observables: list, batch: Batch, records: tuple, rows: Any, begin: int, stop: int, level: int
+    ) -> None:
+        """Push the observations begin … stop - 1, (parts, rows, ...), in groups of 2^level, each merged at once."""
+        first, size = observables[batch.members[0]], 1 << level
+        rows = jax.tree.map(lambda a: np.moveaxis(a, 0, 1), rows)
+
+        def take(start: int, end: int, groups: int) -> Any:
+            """Observations start … end - 1 as (groups, rows, ...)."""
+            return jax.tree.map(lambda a: a[start - begin : end - begin].reshape(groups, -1, *a.shape[2:]), rows)
+
+        head = min(stop, -(-begin // size) * size)  # up to here they belong to a group begun before
+        full = max(head, stop // size * size)  # and from here on to one that is not complete
+        ends = list(range(head, full, max(size, AT_ONCE)))[1:] + [full]
+        totals = [
+            first.total(take(start, end, (end - start) // size))
+            for start, end in zip([head, *ends[:-1]], ends, strict=True)
+            if start < end
+        ]
+        merged = jax.tree.map(lambda *a: np.concatenate(a), *totals) if totals else None
+        for i in batch.members:
+            record, part = records[i], lambda sums, i=i: observables[i].part(sums, *self.parts[i][1:])
+            if begin < head:
+                if record.open is None:  # of a file without them
+                    record.push(part(first.total(take(begin, head, head - begin))))
+                else:
+                    whole, begun = (
+                        join(record.open, jax.tree.map(lambda a: a[0], part(take(begin, head, 1)))),
+                        head % size,
+                    )
+                    record.push(
+                        first.total(jax.tree.map(lambda a: a[None], whole)), level, begun, whole if begun else None
+                    )
+            if head < full:
+                record.push(part(merged), level)
+            if full < stop:
+                still_open = take(full, stop, 1)
+                record.push(
+                    part(first.total(still_open)),
+                    level,
+                    stop - full,
+                    jax.tree.map(lambda a: np.array(a[0]), part(still_open)),
+                )
 
 
 def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeStruct, layout: Layout) -> Batch:
@@ -191,7 +239,7 @@ def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeS
     capacity = lambda room, size: int(np.clip(room // (4 * size), 1, MOST_ROWS))  # noqa: E731
     if first.keeps_particles:
         rows = capacity(ROW_BYTES, value.size * layout.tile * layout.tiles)
-        return Batch(members, first.every, rows, particles=True, grouped=False, merged=False)
+        return Batch(members, first.every, rows, particles=True, grouped=False, closed=False, merged=False)
     of_tile = lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype)  # noqa: E731
     valid, memory = of_tile(jax.ShapeDtypeStruct((), jnp.bool_)), jax.tree.map(of_tile, first.memory(value))
 
@@ -209,4 +257,4 @@ def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeS
     room = GROUPED_BYTES if exact else ROW_BYTES if merged else max(ROW_BYTES, copied // 2)
     size = first.before(MOST_ROWS) * sum(leaf.size for leaf in sums) // MOST_ROWS  # of an observation's rows
     rows = 1 << capacity(room, size * (1 if merged else layout.tiles)).bit_length() - 1  # to be merged in pairs
-    return Batch(members, first.every, rows, particles=False, grouped=grouped, merged=merged)
+    return Batch(members, first.every, rows, particles=False, grouped=grouped, closed=first.closed, merged=merged)

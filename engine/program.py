@@ -21,6 +21,7 @@ class Batch(NamedTuple):
     capacity: int  # observations, or groups of them, that a block can take
     particles: bool  # rows are values of particles, not sums
     grouped: bool  # a row may be the sums of several observations, begun at zero
+    closed: bool  # groups of observations are merged at once, on the host
     merged: bool  # the tiles of a device add to the same rows, one after the other
 
 

@@ -19,7 +19,7 @@ from .preparation import prepare
 from .pytree import is_configuration
 from .run import Run
 
-SCHEMA = 2
+SCHEMA = 3
 HOME = __name__.partition(".")[0]  # only classes of this package are made from their names
 
 
@@ -59,7 +59,7 @@ def save(run: Run, path: Any) -> None:
         for i, leaf in enumerate(jax.tree.leaves(memory)):
             arrays[f"memory.{m}.{i}"] = np.asarray(leaf)
     for r, record in enumerate(run.records):
-        parts = {"blocks": record.blocks, "tail": record.tail}
+        parts = {"blocks": record.blocks, "tail": record.tail, "open": record.open}
         for name, tree in (parts | {f"pending{k}": row for k, row in enumerate(record.pending)}).items():
             for i, leaf in enumerate(jax.tree.leaves(tree)):
                 arrays[f"record.{r}.{name}.{i}"] = leaf
@@ -148,7 +148,8 @@ def _restore(record: Record, saved: dict, arrays: dict, r: int, sums: Any) -> Re
             i += 1
         return None if not leaves else leaves[0] if sums is None else sums(*leaves)
 
-    record.blocks, record.tail, record.tail_rows = tree("blocks"), tree("tail"), saved.get("tail", 0)
+    record.blocks, record.open = tree("blocks"), tree("open")
+    record.tail, record.tail_rows = tree("tail"), saved.get("tail", 0)
     record.pending = [tree(f"pending{k}") if present else None for k, present in enumerate(saved["pending"])]
     return record
 

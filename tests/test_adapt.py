@@ -1,5 +1,7 @@
 """Adaptation reaches its target at the step size that theory predicts, says so, and says when it does not."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -104,12 +106,12 @@ def test_the_error_of_energy_is_that_of_the_bath_removed():
 def test_it_is_a_function_of_the_key_and_compiles_nothing_between_blocks():
     options = dict(acceptance=0.9, blocks=6, steps=10)
     first = adapt(MALA(step_size=0.3), **options)
-    count = sum(_compiled(elementwise)._cache_size() for elementwise in (True, False))
+    count = sum(_compiled(*kind)._cache_size() for kind in itertools.product((True, False), repeat=2))
     again, other = (adapt(MALA(step_size=0.3), **options, key=key) for key in (0, 1))
     np.testing.assert_array_equal(first.history, again.history)
     np.testing.assert_array_equal(first.run.positions, again.run.positions)
     assert other.step_size != first.step_size
-    assert sum(_compiled(elementwise)._cache_size() for elementwise in (True, False)) == count
+    assert sum(_compiled(*kind)._cache_size() for kind in itertools.product((True, False), repeat=2)) == count
     more = engine.simulate(first.run, steps=20)
     assert more.step == first.run.step + 20 and more.observables["kinetic_temperature"].count == 2 * 64
 

@@ -4,6 +4,7 @@ Every compilation of XLA is counted, the small ones of single operations too, as
 """
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ def simulate(potential=HARMONIC, integrator=None, positions=X, *, steps=30, key=
 
 def blocks():
     """Compiled blocks of steps, of both kinds."""
-    return sum(_compiled(elementwise)._cache_size() for elementwise in (True, False))
+    return sum(_compiled(*kind)._cache_size() for kind in itertools.product((True, False), repeat=2))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from registry import FEATURES, HARMONIC, INTEGRATORS, TARGETS, log_likelihood, l
 
 from heatbath import engine, potentials
 from heatbath.engine import observables
+from heatbath.engine.observables.record import level_of
 from heatbath.integrators import BAOA, BAOAB, Descent, EulerMaruyama
 
 X = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32) / 2
@@ -250,3 +251,42 @@ def test_a_path_may_be_a_plain_name(runs, tmp_path, monkeypatch):
 
 if __name__ == "__main__":
     go_on(Path(sys.argv[1]))
+
+
+@pytest.mark.parametrize("n", [1, 70])
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_means_are_merged_alike_however_a_run_is_cut_and_saved(tmp_path, n, offset, monkeypatch):
+    """Beyond 128 observations they arrive in groups of 2, 4, … 64: the rows of one that is not complete are kept."""
+    positions, bath = jnp.zeros((n, 2)), BAOAB(step_size=0.3, temperature=0.7)
+    seen = {
+        "x": observables.Mean(lambda x: offset + x, every=1),
+        "U": observables.Mean(observables.potential_energy, every=1),
+        "trace": observables.Series(lambda x: offset + x, every=1),
+    }
+    begun = engine.simulate(potentials.Harmonic(), bath, positions, steps=1, key=4, observables=seen, progress=False)
+    whole = engine.simulate(begun, steps=1099, progress=False)
+    cut = begun
+    for step in (100, 129, 130, 301, 302, 303, 555, 700, 1025, 1100):
+        cut = engine.simulate(cut, steps=step - cut.step, progress=False)
+        cut.save(tmp_path / "run")
+        cut = engine.load(tmp_path / "run", observables=seen)
+    for a, b in zip(whole.records, cut.records, strict=True):
+        assert (a.rows, a.level, a.tail_rows) == (b.rows, b.level, b.tail_rows)
+        parts = ((r.blocks, r.pending, r.tail, r.open) for r in (a, b))
+        jax.tree.map(np.testing.assert_array_equal, *parts)
+    assert whole.records[0].tail_rows == 1100 % (1 << level_of(1099)) > 0
+    values = np.asarray(whole.observables["trace"].values, float).reshape(1100, -1, 2)
+    _, (count, mean, squares) = whole.records[2].after()
+    assert count.sum() == 1100 * n == whole.observables["x"].count
+    middle = (count * mean).sum((0, 3), keepdims=True) / count.sum()
+    variance = (squares + count * (mean - middle) ** 2).sum((0, 2, 3)) / count.sum()
+    np.testing.assert_allclose(middle.ravel(), values.mean((0, 1)), rtol=2e-7, atol=1e-7)
+    np.testing.assert_allclose(variance, values.var((0, 1)), rtol=2e-5 if offset else 2e-6)
+    # a file of before has merged them in pairs, and kept no rows
+    monkeypatch.setattr(observables.Mean, "closed", False)
+    old = engine.simulate(begun, steps=302, progress=False)
+    monkeypatch.undo()
+    assert old.records[0].open is None and old.records[0].rows == 303
+    mean = engine.simulate(old, steps=797, progress=False).observables["x"]
+    np.testing.assert_allclose(mean.mean, whole.observables["x"].mean, rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(mean.variance, whole.observables["x"].variance, rtol=1e-6)

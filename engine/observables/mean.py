@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from ..pytree import pytree, static
-from .members import join_parts, sum_members, sum_with_squares
+from .members import join_parts, sum_members, sum_together, sum_with_squares
 from .observable import Observable
 from .record import Record
 from .statistics import (
@@ -25,8 +25,10 @@ from .statistics import (
     nested_r_hat,
     normal_score,
     pool,
+    total_moments,
 )
 
+TOGETHER = 8  # components that one loop sums
 PIVOTS = 8  # members of a group, at most, that say around what it is summed
 FALSE_ALARM = 1e-6  # of a flag, for all components of one average together
 FEWEST_SAMPLES = 5.0  # independent samples a particle, below which it is called trapped
@@ -98,39 +100,59 @@ class Mean(Observable):
             return sums
         return Moments(sums.count, sums.mean[..., start:stop, :, :], sums.squares[..., start:stop, :, :])
 
-    def open(self, memory: Any, valid: jax.Array, group: Callable) -> jax.Array:
+    def open(self, memory: Any, valid: jax.Array, group: Callable) -> tuple[jax.Array, jax.Array]:
+        """How many values a group has at every observation, and one over how many its pivot is the mean of."""
         del memory
-        return sum_members(group(valid).astype(jnp.int32)[None])  # how many values a group has at every observation
+        there = group(valid).astype(jnp.int32)[None]
+        return sum_members(there), 1 / jnp.maximum(sum_members(there[..., :PIVOTS, :]), 1)
 
     def close(self, memory: Any) -> Any:
         del memory
         return ()
 
     def follow(
-        self, parts: tuple, memory: jax.Array, valid: jax.Array, number: Any, group: Callable
+        self, parts: tuple, memory: tuple, valid: jax.Array, number: Any, group: Callable
     ) -> tuple[Moments, Any]:
-        """The moments of all parts; each is summed by itself: joined first, its loop would branch at every element."""
+        """The moments of all parts: of few components in one loop, of more each part in a loop of its own."""
         del number
-        there, count = group(valid), memory.astype(jnp.result_type(*parts))
-        # around the mean of some of the values, so that a large mean with a small spread loses no digits
-        grouped = [group(part) for part in ((join_parts(parts),) if self.covariance else parts)]
-        pivots = lax.optimization_barrier([pivot(part, there) for part in grouped])
-        apart = [jnp.where(there, part - p[..., None, :], 0) for part, p in zip(grouped, pivots, strict=True)]
+        there, dtype = group(valid), jnp.result_type(*parts)
+        count, share = (n.astype(dtype) for n in memory)
         if self.covariance:
-            sums = sum_members(apart[0])
-            shift = sums / jnp.maximum(count, 1)
-            deviation = jnp.where(there, apart[0] - shift[..., None, :], 0)
-            products = jnp.einsum("irmg,jrmg->ijrg", deviation, deviation)
-            squares = products.reshape(-1, *products.shape[2:])
-        else:
-            sums, squares = (jnp.concatenate(each) for each in zip(*map(sum_with_squares, apart), strict=True))
-            shift = sums / jnp.maximum(count, 1)
+            parts = (join_parts(parts),)
+        bundles = [[part] for part in parts]
+        if not self.covariance and sum(map(len, parts)) <= TOGETHER:
+            bundles = [[part[i : i + 1] for part in parts for i in range(len(part))]]
+        pivots, sums, squares = [], [], []
+        for bundle in bundles:
+            values = [group(part.astype(dtype)) for part in bundle]
+            # around the mean of some of the values, so that a large mean with a small spread loses no digits
+            first = [jnp.where(there[:, :PIVOTS], v[..., :PIVOTS, :], 0) for v in values]
+            around = [total * share for total in lax.optimization_barrier(sum_together(first))]
+            apart = [jnp.where(there, v - p[..., None, :], 0) for v, p in zip(values, around, strict=True)]
+            pivots += around
+            if self.covariance:
+                sums.append(sum_members(apart[0]))
+                deviation = jnp.where(there, apart[0] - (sums[0] / jnp.maximum(count, 1))[..., None, :], 0)
+                products = jnp.einsum("irmg,jrmg->ijrg", deviation, deviation)
+                squares.append(products.reshape(-1, *products.shape[2:]))
+                continue
+            found = sum_with_squares(apart)
+            sums += found[0]
             # the pivot is within a few standard deviations of the mean: little is lost in the difference
-            squares = jnp.maximum(squares - sums * shift, 0)
+            squares += [jnp.maximum(b - a * a / jnp.maximum(count, 1), 0) for a, b in zip(*found, strict=True)]
+        sums, squares = jnp.concatenate(sums), jnp.concatenate(squares)
+        shift = sums / jnp.maximum(count, 1)
         return Moments(count, jnp.concatenate(pivots) + shift, squares), memory
 
     def merge(self, a: Moments, b: Moments) -> Moments:
         return merge_moments(a, b)
+
+    @property
+    def closed(self) -> bool:
+        return not self.covariance
+
+    def total(self, rows: Moments) -> Moments:
+        return total_moments(rows)
 
     def mean_of(self, sums: Moments) -> np.ndarray:
         """The statistic: the finished mean, (component, ...)."""
@@ -232,9 +254,3 @@ class Mean(Observable):
     def _outward(self, setting: Setting, sums: Moments) -> Any:
         components = len(self.mean_of(jax.tree.map(lambda a: a[0], sums)))
         return setting.outward if components == sums.mean.shape[-3] else setting.number
-
-
-def pivot(values: jax.Array, valid: jax.Array) -> jax.Array:
-    """The mean of the first members of a group: values (k, rung, member, group) as (k, rung, group)."""
-    some, there = values[..., :PIVOTS, :], valid[:, :PIVOTS]
-    return jnp.sum(jnp.where(there, some, 0), axis=-2) / jnp.maximum(jnp.sum(there, axis=-2), 1)

@@ -1,5 +1,7 @@
 """Sums over the members of groups, on the device: (..., member, group) as (..., group), in loops that XLA makes fast."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,44 +12,50 @@ PAIRED = 8  # members that one loop adds up, with their squares
 
 
 def sum_members(values: jax.Array) -> jax.Array:
-    """The sum over axis -2.
+    """The sum over axis -2."""
+    return sum_together([values])[0]
 
-    In pieces of at most 32: XLA cuts longer sums into windows, whose loops take five times as long.
+
+def sum_together(values: Sequence[jax.Array]) -> list[jax.Array]:
+    """The sums over axis -2 of arrays of one shape, in one loop.
+
+    In pieces of at most 32 members: XLA cuts longer sums into windows, whose loops take five times as long.
     """
-    *lead, members, groups = values.shape
+    *lead, members, groups = values[0].shape
     if members <= SHORT:
-        return jnp.sum(values, axis=-2)
+        return _reduce(values, len(lead))
     pieces = -(-members // SHORT)
     each = -(-members // pieces)
-    values = jnp.pad(values, [(0, 0)] * len(lead) + [(0, pieces * each - members), (0, 0)])
-    return sum_members(jnp.sum(values.reshape(*lead, pieces, each, groups), axis=-2))
+    padding = [(0, 0)] * len(lead) + [(0, pieces * each - members), (0, 0)]
+    values = [jnp.pad(v, padding).reshape(*lead, pieces, each, groups) for v in values]
+    return sum_together(_reduce(values, len(lead) + 1))
 
 
-def sum_with_squares(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The sums over axis -2 of the values and of their squares.
+def sum_with_squares(values: Sequence[jax.Array]) -> tuple[list[jax.Array], list[jax.Array]]:
+    """The sums over axis -2 of arrays of one shape, and of their squares.
 
-    Up to eight rows of members at a time by a reduction of two operands, which becomes one loop over vectors that computes
-    the values as it goes: each by itself, values and squares would be written to memory and read again.
+    Up to eight rows of members at a time by a reduction of many operands, which becomes one loop over vectors that computes
+    all values as it goes: each by itself, values and squares would be written to memory and read again.
     """
-    *lead, members, groups = values.shape
+    *lead, members, groups = values[0].shape
     pieces = min(PAIRED, members)
     whole = members // pieces * pieces
-    both = _reduce_both(values[..., :whole, :].reshape(*lead, pieces, whole // pieces, groups), len(lead))
-    sums, squares = map(sum_members, lax.optimization_barrier(both))
+    rows = [v[..., :whole, :].reshape(*lead, pieces, whole // pieces, groups) for v in values]
+    found = sum_together(lax.optimization_barrier(_reduce(_with_squares(rows), len(lead))))
     if whole < members:
-        more = _reduce_both(values[..., whole:, :], len(lead))
-        sums, squares = sums + more[0], squares + more[1]
-    return sums, squares
+        more = _reduce(_with_squares([v[..., whole:, :] for v in values]), len(lead))
+        found = [a + b for a, b in zip(found, more, strict=True)]
+    return found[: len(values)], found[len(values) :]
 
 
-def _reduce_both(values: jax.Array, axis: int) -> tuple:
-    """The sums of the values and of their squares over an axis."""
-    zero = np.zeros((), values.dtype)
-    return tuple(lax.reduce((values, values * values), (zero, zero), _add_both, (axis,)))
+def _with_squares(values: Sequence[jax.Array]) -> list[jax.Array]:
+    return [*values, *(v * v for v in values)]
 
 
-def _add_both(a: tuple, b: tuple) -> tuple:
-    return a[0] + b[0], a[1] + b[1]
+def _reduce(values: Sequence[jax.Array], axis: int) -> list[jax.Array]:
+    zero = np.zeros((), values[0].dtype)
+    add = lambda a, b: tuple(x + y for x, y in zip(a, b, strict=True))  # noqa: E731
+    return lax.reduce(tuple(values), (zero,) * len(values), add, (axis,))
 
 
 def join_parts(parts: tuple[jax.Array, ...]) -> jax.Array:

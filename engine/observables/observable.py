@@ -29,6 +29,7 @@ class Observable(abc.ABC):
     keeps_time = False  # every row is kept apart
     in_turn = False  # tiles are merged one after the other, not in pairs: a row is larger than the values of a tile
     ragged = False  # an observation is several rows, how many by its number
+    closed = False  # `total` merges many rows at once, which costs the host less than in pairs
     sums: type | None = None  # the NamedTuple of its sums; None for a bare array
 
     def values(self, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
@@ -41,7 +42,7 @@ class Observable(abc.ABC):
 
     def shape(self, potential: Potential, integrator: Integrator, state: Any) -> jax.ShapeDtypeStruct:
         """The shape (k,) and dtype of one particle's components, side by side."""
-        parts = jax.eval_shape(self.values, potential, integrator, state)
+        parts = jax.eval_shape(_values, self, potential, integrator, state)
         return jax.ShapeDtypeStruct((sum(part.size for part in parts),), jnp.result_type(*parts))
 
     @property
@@ -127,6 +128,10 @@ class Observable(abc.ABC):
     def merge(self, a: Any, b: Any) -> Any:
         """The sums of both."""
 
+    def total(self, rows: Any) -> Any:
+        """Sums (groups, rows, component, rung, unit) merged along their axis of rows, on the host, if it is `closed`."""
+        raise NotImplementedError(f"{type(self).__name__} is merged in pairs")
+
     @abc.abstractmethod
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Any:
         """What the user reads, from the observations after a step."""
@@ -147,6 +152,12 @@ class Observable(abc.ABC):
             object.__setattr__(self, "measure", as_measurement(self.measure))  # once, before anything is traced
         else:
             raise TypeError(f"{name} takes a function of the position or one of `observables`; got {self.measure!r}")
+
+
+@jax.jit
+def _values(observable: Observable, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
+    """Under `jit` for its memory alone: at the next call for the same shapes nothing is traced."""
+    return observable.values(potential, integrator, state)
 
 
 def is_observable(node: Any) -> bool:

@@ -2,7 +2,8 @@
 
 Every observation is a row of sums over groups of particles. Rows are merged in pairs aligned to their number in the run,
 in float64: the result after N rows does not depend on how they arrived. There are 64 to 128 blocks once a run is long, so
-that whole numbers, whose sums are exact in any order, may be merged before they arrive, up to 64 rows in one.
+that rows may be merged before they arrive, up to 64 in one: whole numbers, whose sums are exact in any order, on the
+device; others all at once on the host, for which the rows of a group that is not complete are kept.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 
 MOST = 128  # blocks; then pairs are merged
-MOST_MERGED = 6  # levels that a device merges: 64 rows of int32
+MOST_MERGED = 6  # levels that are merged before they arrive: 64 rows of int32
 
 
 def level_of(number: int) -> int:
@@ -79,8 +80,13 @@ class Record:
         self.first, self.every, self.merge, self.keep = first, every, merge, keep
         self.level, self.rows = 0, 0  # a block is 2^level rows
         self._parts: tuple = ()  # the blocks as they came: joined at every arrival, a long series would be copied each time
+        self._full = 0  # how many blocks these are
         self.pending: list[Any] = [None]  # for each level up to `level`, the row that waits for its pair
-        self.tail, self.tail_rows = None, 0  # the newest rows, as far as they do not complete a group of the device
+        self.tail, self.tail_rows = (
+            None,
+            0,
+        )  # the newest rows, as far as they do not complete a group that arrives as one
+        self.open: Any = None  # of which kinds that are merged at once keep these rows
 
     @property
     def blocks(self) -> Any:
@@ -91,7 +97,7 @@ class Record:
 
     @blocks.setter
     def blocks(self, tree: Any) -> None:
-        self._parts = () if tree is None else (tree,)
+        self._parts, self._full = (() if tree is None else (tree,)), length(tree)
 
     def copy(self) -> "Record":
         """An independent copy; arrays are shared, since they are replaced and never changed."""
@@ -99,21 +105,22 @@ class Record:
         twin.__dict__ = {**self.__dict__, "pending": list(self.pending)}
         return twin
 
-    def push(self, rows: Any, level: int = 0, begun: int = 0) -> None:
+    def push(self, rows: Any, level: int = 0, begun: int = 0, still_open: Any = None) -> None:
         """Append rows of sums, oldest first, each of the 2^level observations of a group; groups follow one another.
 
-        begun: observations in the last row, if it is not complete: the next rows begin with the rest of that group.
+        begun: observations in the last row, if it is not complete: the next rows begin with the rest of that group, or
+        with all of it if there are rows still_open.
         """
-        if self.tail is not None:
+        if self.tail is not None and self.open is None:
             rows = join(self.merge(jax.tree.map(lambda a: a[None], self.tail), cut(rows, 0, 1)), cut(rows, 1, None))
         n, tail = length(rows) - (begun > 0), None
         if begun:
             tail = jax.tree.map(lambda a: a[-1], rows)
         self.rows += (n << level) + begun - self.tail_rows
-        self.tail, self.tail_rows = tail, begun
+        self.tail, self.tail_rows, self.open = tail, begun, still_open
         self._push(level, cut(rows, 0, n))
-        while not self.keep and sum(map(length, self._parts)) >= MOST:
-            blocks, n = self.blocks, length(self.blocks)
+        while not self.keep and self._full >= MOST:
+            blocks, n = self.blocks, self._full
             self.level, self.blocks = self.level + 1, None
             self.pending.append(None)
             self.pending[-2] = cut(blocks, n - 1, n) if n % 2 else None
@@ -123,7 +130,7 @@ class Record:
         if not length(rows):
             return
         if level == self.level:
-            self._parts = (*self._parts, rows)
+            self._parts, self._full = (*self._parts, rows), self._full + length(rows)
             return
         rows = join(self.pending[level], rows)
         n = length(rows)

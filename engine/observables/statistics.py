@@ -74,6 +74,22 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     return Moments(count, delta, squares)
 
 
+def total_moments(rows: Moments) -> Moments:
+    """All rows along axis 1 merged at once, in float64 on the host: around the first row, and then around their mean."""
+    count = np.asarray(rows.count, float)
+    total = count.sum(1)
+    origin = np.asarray(rows.mean[:, :1], float)
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are the user's
+        away = rows.mean - origin
+        weighted = away * count
+        shift = weighted.sum(1)
+        squares = np.add.reduce(rows.squares, 1, dtype=float) + np.einsum("gm...,gm...->g...", weighted, away)
+        mean = shift / total.clip(1)
+        squares -= shift * mean
+        mean += origin[:, 0]
+    return Moments(total, mean, squares.clip(0))
+
+
 class Estimate(NamedTuple):
     """A value and its standard error, each (component, rung), with the degrees of freedom of the error."""
 
