@@ -172,11 +172,15 @@ state and noise of a tile in the cache, so that time per coordinate-step does no
 
 A step of one particle is as short as the loop around it: its noise is drawn for many steps at once.
 
+XLA cuts a long loop into tasks for its thread pool, which has a thread for each device. Where each core is a device of its
+own that only makes them wait for one another, and leaves half of a tile's noise in the other core's cache: it is switched off
+there (`cpu_options` in `engine/hardware.py`), which gained 10 to 20 % everywhere.
+
 Observing is timed in calls of `simulate` that go on with a long run, host included. On one core, host apart, energy, two
-temperatures and a histogram of 8,192 particles take 19 µs beside 82 µs for ten steps at d = 1: half of them the histogram's
-scatter, 1 ns a particle; the other half four components, each summed with its squares in one loop of 1 µs, and short
-kernels. On two cores more than that is lost around it: the host adds the sums up in float64 while both cores step, about
-15 µs an observation, and XLA hands the kernels of an observation to a thread pool of its own.
+temperatures and a histogram of 8,192 particles take 17 to 19 µs beside 82 to 86 µs for ten steps at d = 1: half of them the
+histogram, 1 ns a particle; the other half one loop that sums four components with their squares, and short kernels. On two
+cores the host's work comes on top, which takes a core from the devices: about 13 µs an observation, 7 of them for adding up
+in float64.
 
 On a GPU the same code runs with one large tile. Two bounds, for an H100 with 3.35 TB/s and 132 × 64 integer lanes at
 1.7 GHz: noise that goes through memory once costs 24 bytes a coordinate-step, 140 billion a second; Threefry with one
