@@ -173,9 +173,9 @@ state and noise of a tile in the cache, so that time per coordinate-step does no
 A step of one particle is as short as the loop around it: its noise is drawn for many steps at once.
 
 XLA cuts a long loop into tasks for its thread pool, which has a thread for each device. Where each core is a device of its
-own that only makes them wait for one another, and leaves half of a tile's noise in the other core's cache: it is switched off
-there (`cpu_options` in `engine/hardware.py`). 16,384 particles at d = 1, 3 and 10 took 0.85 to 1.03 of the time before in five
-alternated pairs of runs, medians on a machine that varies by 20 %.
+own that only makes them wait for one another, and leaves half of a tile's noise in the other core's cache: there it is
+switched off (`cpu_options` in `engine/hardware.py`). 16,384 particles at d = 1, 3 and 10 took 0.85 to 1.03 of the time
+before in five alternated pairs of runs, medians on a machine that varies by 20 %.
 
 Observing is timed in calls of `simulate` that go on with a long run, host included. On one core, host apart, energy, two
 temperatures and a histogram of 8,192 particles take 17 to 19 µs beside 82 to 86 µs for ten steps at d = 1: half of them the
