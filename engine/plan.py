@@ -1,5 +1,6 @@
 """How a run goes on: the program that is compiled, its ingredients on the device, and the way of its rows to the records."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,14 +13,13 @@ from .marks import is_mark
 from .noise import leg_key, stream_keys
 from .observables import Observable
 from .observables.observable import is_observable
-from .observables.record import MOST, MOST_MERGED, Record, fold, join, level_of, widen
+from .observables.record import MOST, MOST_MERGED, Record, fold, level_of, widen
 from .program import Batch, Carry, Program, Window, window
 from .run import Run
 
-ROW_BYTES = 2**22  # of observations that a block may hold
+ROW_BYTES = 2**22  # of observations that a device's block may hold
 GROUPED_BYTES = 2**19  # where a row takes many of them
-MOST_ROWS = 512
-AT_ONCE = 64  # rows that the host merges in one go: more would not stay in the cache
+MOST_ROWS = 1024
 MOST_STEPS = 1 << 20  # in a block without schedules
 LARGE = 2**20  # coordinates of a population
 SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
@@ -159,10 +159,11 @@ class Plan(NamedTuple):
             origin, stop = k >> on_device, (end - 1 >> on_device) + 1
             begin = max(origin, 0)  # groups of observations before number 0 belong to the burn-in
             kept = slice(*(observable.before(number) - observable.before(origin) for number in (begin, stop)))
-            row = jax.tree.map(lambda *a, s=kept: np.concatenate([np.asarray(part)[:, s] for part in a]), *parts)
             if batch.closed:
-                self._push_closed(observables, batch, records, self._abreast(row), begin, stop, level)
+                apart = self._apart(parts, kept)
+                self._push_closed(observables, batch, records, apart, begin, stop, level)
                 continue
+            row = jax.tree.map(lambda *a, s=kept: np.concatenate([np.asarray(part)[:, s] for part in a]), *parts)
             if batch.particles:
                 public = self.program.layout.unpack_recorded(row)
             else:
@@ -189,49 +190,51 @@ class Plan(NamedTuple):
 
         return jax.tree.map(leaf, rows)
 
-    def _push_closed(
-        self, observables: list, batch: Batch, records: tuple, rows: Any, begin: int, stop: int, level: int
-    ) -> None:
-        """Push the observations begin … stop - 1, (parts, rows, ...), in groups of 2^level, each merged at once."""
-        first, size = observables[batch.members[0]], 1 << level
-        rows = jax.tree.map(lambda a: np.moveaxis(a, 0, 1), rows)
+    def _apart(self, parts: list, kept: slice) -> list:
+        """Rows of what is summed apart, tiles of a rung or devices: trees of (rows, component, rung, group)."""
+        if not self.program.layout.ladder:
+            return [jax.tree.map(lambda a: np.asarray(a)[0, kept], part) for part in parts]
+        rows = self._abreast(jax.tree.map(lambda *a: np.concatenate([np.asarray(part)[:, kept] for part in a]), *parts))
+        return [jax.tree.map(lambda a, p=p: a[p], rows) for p in range(len(jax.tree.leaves(rows)[0]))]
 
-        def take(start: int, end: int, groups: int) -> Any:
-            """Observations start … end - 1 as (groups, rows, ...)."""
-            return jax.tree.map(lambda a: a[start - begin : end - begin].reshape(groups, -1, *a.shape[2:]), rows)
+    def _push_closed(
+        self, observables: list, batch: Batch, records: tuple, rows: list, begin: int, stop: int, level: int
+    ) -> None:
+        """Push the observations begin … stop - 1, from `_apart`, in groups of 2^level, each merged at once."""
+        first, size = observables[batch.members[0]], 1 << level
+
+        def take(start: int, end: int, each: int) -> list:
+            """Observations start … end - 1 as (groups, each, ...)."""
+            into = lambda a: a[start - begin : end - begin].reshape(-1, each, *a.shape[1:])  # noqa: E731
+            return [jax.tree.map(into, part) for part in rows]
+
+        def total(parts: list) -> Any:
+            return functools.reduce(first.merge, map(first.total, parts))
 
         head = min(stop, -(-begin // size) * size)  # up to here they belong to a group begun before
         full = max(head, stop // size * size)  # and from here on to one that is not complete
-        ends = list(range(head, full, max(size, AT_ONCE)))[1:] + [full]
-        totals = [
-            first.total(take(start, end, (end - start) // size))
-            for start, end in zip([head, *ends[:-1]], ends, strict=True)
-            if start < end
-        ]
-        merged = jax.tree.map(lambda *a: np.concatenate(a), *totals) if totals else None
+        merged = total(take(head, full, size)) if head < full else None
         for i in batch.members:
             record, part = records[i], lambda sums, i=i: observables[i].part(sums, *self.parts[i][1:])
+            mine = lambda parts, part=part: [part(sums) for sums in parts]  # noqa: E731
             if begin < head:
                 if record.open is None:  # of a file without them
-                    record.push(part(first.total(take(begin, head, head - begin))))
+                    record.push(part(total(take(begin, head, 1))))
                 else:
-                    whole, begun = (
-                        join(record.open, jax.tree.map(lambda a: a[0], part(take(begin, head, 1)))),
-                        head % size,
-                    )
-                    record.push(
-                        first.total(jax.tree.map(lambda a: a[None], whole)), level, begun, whole if begun else None
-                    )
+                    begun, whole = head % size, side_by_side(record.open, mine(take(begin, head, head - begin)))
+                    record.push(total(whole), level, begun, whole if begun else None)
             if head < full:
                 record.push(part(merged), level)
             if full < stop:
-                still_open = take(full, stop, 1)
-                record.push(
-                    part(first.total(still_open)),
-                    level,
-                    stop - full,
-                    jax.tree.map(lambda a: np.array(a[0]), part(still_open)),
-                )
+                whole = mine(take(full, stop, stop - full))
+                record.push(total(whole), level, stop - full, jax.tree.map(np.array, whole))
+
+
+def side_by_side(first: list, second: list) -> list:
+    """Rows (groups, rows, ...) of the same parts, one after the other; all parts where they differ, as on other devices."""
+    if len(first) != len(second):
+        return first + jax.tree.map(np.array, second)
+    return [jax.tree.map(lambda a, b: np.concatenate([a, b], 1), *parts) for parts in zip(first, second, strict=True)]
 
 
 def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeStruct, layout: Layout) -> Batch:
@@ -253,8 +256,9 @@ def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeS
     grouped = exact and not first.keeps_time
     merged = not layout.ladder and (grouped or (first.in_turn and layout.tiles > layout.devices))
     # a memory is copied at every block, so that rows of half its size cost little beside it; not if tiles share them
-    copied = 4 * layout.tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
+    tiles = layout.tiles // layout.devices
+    copied = 4 * tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
     room = GROUPED_BYTES if exact else ROW_BYTES if merged else max(ROW_BYTES, copied // 2)
     size = first.before(MOST_ROWS) * sum(leaf.size for leaf in sums) // MOST_ROWS  # of an observation's rows
-    rows = 1 << capacity(room, size * (1 if merged else layout.tiles)).bit_length() - 1  # to be merged in pairs
+    rows = 1 << capacity(room, size * (1 if merged else tiles)).bit_length() - 1  # to be merged in pairs
     return Batch(members, first.every, rows, particles=False, grouped=grouped, closed=first.closed, merged=merged)

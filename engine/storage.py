@@ -19,7 +19,7 @@ from .preparation import prepare
 from .pytree import is_configuration
 from .run import Run
 
-SCHEMA = 3
+SCHEMA = 4
 HOME = __name__.partition(".")[0]  # only classes of this package are made from their names
 
 
@@ -48,6 +48,7 @@ def save(run: Run, path: Any) -> None:
                 "tail": record.tail_rows,
                 "level": record.level,
                 "pending": [row is not None for row in record.pending],
+                "open": len(record.open or ()),
             }
             for record in run.records
         ],
@@ -59,8 +60,10 @@ def save(run: Run, path: Any) -> None:
         for i, leaf in enumerate(jax.tree.leaves(memory)):
             arrays[f"memory.{m}.{i}"] = np.asarray(leaf)
     for r, record in enumerate(run.records):
-        parts = {"blocks": record.blocks, "tail": record.tail, "open": record.open}
-        for name, tree in (parts | {f"pending{k}": row for k, row in enumerate(record.pending)}).items():
+        trees = {"blocks": record.blocks, "tail": record.tail}
+        trees |= {f"pending{k}": row for k, row in enumerate(record.pending)}
+        trees |= {f"open{k}": part for k, part in enumerate(record.open or ())}
+        for name, tree in trees.items():
             for i, leaf in enumerate(jax.tree.leaves(tree)):
                 arrays[f"record.{r}.{name}.{i}"] = leaf
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
@@ -148,7 +151,11 @@ def _restore(record: Record, saved: dict, arrays: dict, r: int, sums: Any) -> Re
             i += 1
         return None if not leaves else leaves[0] if sums is None else sums(*leaves)
 
-    record.blocks, record.open = tree("blocks"), tree("open")
+    record.blocks = tree("blocks")
+    if "open" in saved:
+        record.open = [tree(f"open{k}") for k in range(saved["open"])] or None
+    elif (rows := tree("open")) is not None:  # schema 3: all parts as one
+        record.open = [jax.tree.map(lambda a: a[None], rows)]
     record.tail, record.tail_rows = tree("tail"), saved.get("tail", 0)
     record.pending = [tree(f"pending{k}") if present else None for k, present in enumerate(saved["pending"])]
     return record

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -249,31 +250,39 @@ def test_a_path_may_be_a_plain_name(runs, tmp_path, monkeypatch):
     assert engine.load("plain").step == 23
 
 
-if __name__ == "__main__":
-    go_on(Path(sys.argv[1]))
+def seen(offset):
+    return {
+        "x": observables.Mean(lambda x: offset + x, every=1),
+        "U": observables.Mean(observables.potential_energy, every=1),
+        "trace": observables.Series(lambda x: offset + x, every=1),
+    }
+
+
+def begin(n, offset):
+    positions, bath, given = jnp.zeros((n, 2)), BAOAB(step_size=0.3, temperature=0.7), seen(offset)
+    return engine.simulate(potentials.Harmonic(), bath, positions, steps=1, key=4, observables=given, progress=False)
+
+
+def whole_and_cut(begun, folder, offset):
+    """A run to step 1100, without a stop and with ten, saved and loaded at each; their records are the same."""
+    whole, cut = engine.simulate(begun, steps=1099, progress=False), begun
+    for step in (100, 129, 130, 301, 302, 303, 555, 700, 1025, 1100):
+        cut = engine.simulate(cut, steps=step - cut.step, progress=False)
+        cut.save(folder / "run")
+        cut = engine.load(folder / "run", observables=seen(offset))
+    for a, b in zip(whole.records, cut.records, strict=True):
+        assert (a.rows, a.level, a.tail_rows) == (b.rows, b.level, b.tail_rows)
+        parts = ((r.blocks, r.pending, r.tail, r.open) for r in (a, b))
+        jax.tree.map(np.testing.assert_array_equal, *parts)
+    return whole
 
 
 @pytest.mark.parametrize("n", [1, 70])
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 def test_means_are_merged_alike_however_a_run_is_cut_and_saved(tmp_path, n, offset, monkeypatch):
     """Beyond 128 observations they arrive in groups of 2, 4, … 64: the rows of one that is not complete are kept."""
-    positions, bath = jnp.zeros((n, 2)), BAOAB(step_size=0.3, temperature=0.7)
-    seen = {
-        "x": observables.Mean(lambda x: offset + x, every=1),
-        "U": observables.Mean(observables.potential_energy, every=1),
-        "trace": observables.Series(lambda x: offset + x, every=1),
-    }
-    begun = engine.simulate(potentials.Harmonic(), bath, positions, steps=1, key=4, observables=seen, progress=False)
-    whole = engine.simulate(begun, steps=1099, progress=False)
-    cut = begun
-    for step in (100, 129, 130, 301, 302, 303, 555, 700, 1025, 1100):
-        cut = engine.simulate(cut, steps=step - cut.step, progress=False)
-        cut.save(tmp_path / "run")
-        cut = engine.load(tmp_path / "run", observables=seen)
-    for a, b in zip(whole.records, cut.records, strict=True):
-        assert (a.rows, a.level, a.tail_rows) == (b.rows, b.level, b.tail_rows)
-        parts = ((r.blocks, r.pending, r.tail, r.open) for r in (a, b))
-        jax.tree.map(np.testing.assert_array_equal, *parts)
+    begun = begin(n, offset)
+    whole = whole_and_cut(begun, tmp_path, offset)
     assert whole.records[0].tail_rows == 1100 % (1 << level_of(1099)) > 0
     values = np.asarray(whole.observables["trace"].values, float).reshape(1100, -1, 2)
     _, (count, mean, squares) = whole.records[2].after()
@@ -290,3 +299,51 @@ def test_means_are_merged_alike_however_a_run_is_cut_and_saved(tmp_path, n, offs
     mean = engine.simulate(old, steps=797, progress=False).observables["x"]
     np.testing.assert_allclose(mean.mean, whole.observables["x"].mean, rtol=1e-7, atol=1e-8)
     np.testing.assert_allclose(mean.variance, whole.observables["x"].variance, rtol=1e-6)
+
+
+def test_a_file_of_schema_3_goes_on_exactly(tmp_path):
+    """It held the rows of a group that is not complete as one tree."""
+    begun = begin(70, 0.0)
+    whole, cut = (engine.simulate(begun, steps=steps, progress=False) for steps in (1099, 699))
+    cut.save(tmp_path / "new.npz")
+    with np.load(tmp_path / "new.npz") as file:
+        arrays = dict(file)
+    header = json.loads(arrays["header"].tobytes())
+    assert [record.pop("open") for record in header["records"]] == [1, 0, 1]
+    old = {name.replace(".open0.", ".open."): a[0] if ".open0." in name else a for name, a in arrays.items()}
+    old["header"] = np.frombuffer(json.dumps(header | {"schema": 3}).encode(), np.uint8)
+    np.savez(tmp_path / "old.npz", **old)
+    run = engine.simulate(engine.load(tmp_path / "old.npz", observables=seen(0.0)), steps=400, progress=False)
+    for a, b in zip(whole.records, run.records, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, (a.blocks, a.tail, a.open), (b.blocks, b.tail, b.open))
+
+
+def on_two_devices(folder):
+    """What a process with two devices does."""
+    assert jax.local_device_count() == 2
+    begun = begin(6000, 0.0)
+    whole = whole_and_cut(begun, folder, 0.0)
+    assert len(whole.records[0].open) == 2
+    engine.simulate(begun, steps=700, progress=False).save(folder / "cut")
+    whole.save(folder / "whole")
+
+
+def test_means_of_two_devices_go_on_there_and_on_one(tmp_path):
+    """The halves of the population are summed apart; on one device a group that was begun on two is still merged."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    command = [sys.executable, __file__, tmp_path, "on two devices"]
+    subprocess.run(command, env=os.environ | {"XLA_FLAGS": flags}, check=True, timeout=300)
+    whole = engine.load(tmp_path / "whole", observables=seen(0.0)).observables
+    cut = engine.load(tmp_path / "cut", observables=seen(0.0))
+    assert len(cut.records[0].open) == 2
+    alone = engine.simulate(cut, steps=399, progress=False)
+    assert len(alone.records[0].open) == 1
+    for name in ("x", "U"):
+        mine = alone.observables[name]
+        assert mine.count == whole[name].count == 1100 * 6000
+        np.testing.assert_allclose(mine.mean, whole[name].mean, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(mine.variance, whole[name].variance, rtol=1e-6)
+
+
+if __name__ == "__main__":
+    (on_two_devices if len(sys.argv) > 2 else go_on)(Path(sys.argv[1]))

@@ -86,7 +86,7 @@ class Record:
             None,
             0,
         )  # the newest rows, as far as they do not complete a group that arrives as one
-        self.open: Any = None  # of which kinds that are merged at once keep these rows
+        self.open: Any = None  # of which kinds that are merged at once keep these rows, (1, rows, ...) of each part
 
     @property
     def blocks(self) -> Any:
