@@ -366,7 +366,12 @@ def _run_tiles(
             return rows
         return fold_tiles(reducer(program, batch, shared), rows)
 
-    merged, (carry, rows, broken) = lax.scan(tile, split(zeros, True), (particle, carry, indices))
+    if len(indices) == 1:  # a loop of one turn would copy the rows to its results
+        own = jax.tree.map(lambda a: a[0], (particle, carry, indices))
+        merged, found = tile(split(zeros, True), own)
+        carry, rows, broken = jax.tree.map(lambda a: a[None], found)
+    else:
+        merged, (carry, rows, broken) = lax.scan(tile, split(zeros, True), (particle, carry, indices))
     return carry, tuple(map(finish, program.batches, merged, rows)), broken
 
 

@@ -67,12 +67,12 @@ def cpu_options(*, elementwise: bool, shared: bool) -> dict[str, str | int]:
             wanted["xla_cpu_prefer_vector_width"] = 512
     if shared:
         wanted["xla_disable_hlo_passes"] = "cpu-parallel-task-assigner"
-    return {name: value for name, value in wanted.items() if _known(name, value)}
+    return wanted if _known(wanted) else {name: value for name, value in wanted.items() if _known({name: value})}
 
 
-def _known(name: str, value: str | int) -> bool:
+def _known(options: dict[str, str | int]) -> bool:
     try:
-        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except Exception:  # jaxlib raises its own error types for an unknown option, which differ between versions
         return False
     return True

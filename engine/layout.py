@@ -75,10 +75,16 @@ class Layout(NamedTuple):
         rows = values.reshape(*shape, each)[..., : each // self.groups * self.groups]
         return rows.reshape(*shape, -1, self.groups)
 
-    @functools.partial(jax.jit, static_argnums=0)
     def pack(self, tree: Any) -> Any:
         """Public leaves (lead, ...) as (tiles, ..., tile), or (tiles, tile, ...) particle-first."""
+        return self._pack(tree) if jax.tree.leaves(tree) else tree  # nothing costs as much to compile as something
 
+    def unpack(self, tree: Any) -> Any:
+        """The inverse of `pack`."""
+        return self._unpack(tree) if jax.tree.leaves(tree) else tree
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def _pack(self, tree: Any) -> Any:
         def leaf(a: Any) -> jax.Array:
             a = jnp.asarray(a).reshape(self.rungs, self.particles, *np.shape(a)[len(self.lead) :])
             rest = [(0, 0)] * (a.ndim - 2)
@@ -92,8 +98,7 @@ class Layout(NamedTuple):
         return jax.tree.map(leaf, tree)
 
     @functools.partial(jax.jit, static_argnums=0)
-    def unpack(self, tree: Any) -> Any:
-        """The inverse of `pack`."""
+    def _unpack(self, tree: Any) -> Any:
         return jax.tree.map(lambda a: self._public(jnp.moveaxis(a, -1, 1) if self.last else a, 0), tree)
 
     def unpack_recorded(self, values: np.ndarray) -> np.ndarray:

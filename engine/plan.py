@@ -70,7 +70,8 @@ class Plan(NamedTuple):
 
     def _with_batches(self, run: Run) -> "Plan":
         """Sort the observables into batches."""
-        state = jax.tree.map(lambda a: a[0, 0] if run.ladder else a[0], run.state)
+        lead = 2 if run.ladder else 1
+        state = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[lead:], a.dtype), run.state)
         potential, integrator, observables = self.first()
         sizes = [o.shape(potential, integrator, state) for o in observables]
         keys = [

@@ -93,14 +93,18 @@ def _begin(
 
 def _abstract_step(integrator: Integrator, kernel: Integrator, potential: Potential, position: Any, state: Any) -> Any:
     """The shapes that a step returns, on a potential with its draws made."""
-    spec, dtype = integrator.noise, jnp.result_type(jnp.float32, *jax.tree.leaves(position))
+    spec, dtype, array = (
+        integrator.noise,
+        jnp.result_type(jnp.float32, *jax.tree.leaves(position)),
+        jax.ShapeDtypeStruct,
+    )
     noise = Noise(
         tuple(position for _ in range(spec.normals)),
-        jnp.zeros(spec.scalars, dtype),
-        jnp.zeros(spec.uniforms, dtype),
-        jnp.zeros(spec.words, jnp.uint32),
+        array((spec.scalars,), dtype),
+        array((spec.uniforms,), dtype),
+        array((spec.words,), jnp.uint32),
     )
-    draws = tuple(Draw(jnp.zeros(chance.words, jnp.uint32), jnp.int32(0)) for chance in potential.chance)
+    draws = tuple(Draw(array((chance.words,), jnp.uint32), array((), jnp.int32)) for chance in potential.chance)
     check_energy(potential, position, draws)
     try:
         return jax.eval_shape(_stepped, kernel, potential, draws, state, noise)

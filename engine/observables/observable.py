@@ -129,7 +129,10 @@ class Observable(abc.ABC):
         """The sums of both."""
 
     def total(self, rows: Any) -> Any:
-        """Sums (groups, rows, component, rung, unit) merged along their axis of rows, on the host, if it is `closed`."""
+        """Sums (groups, rows, component, rung, unit) merged along their axis of rows, on the host, if it is `closed`.
+
+        The rows of a group are of the same particles.
+        """
         raise NotImplementedError(f"{type(self).__name__} is merged in pairs")
 
     @abc.abstractmethod

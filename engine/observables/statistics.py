@@ -75,22 +75,19 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
 
 
 def total_moments(rows: Moments) -> Moments:
-    """All rows along axis 1 merged at once, on the host: around the first row, and then around their mean.
+    """All rows along axis 1, of the same particles, merged at once on the host: around the first, then around their mean.
 
     Differences from the first row are summed as they come: each has a relative error of 10⁻⁷ in float32, and their sum
     hardly more. The mean, and what is merged later, are float64.
     """
-    total = _sum_rows(rows.count).astype(float)
+    n, count = rows.mean.shape[1], rows.count[:, 0].astype(float)
     with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are the user's
         away = rows.mean - rows.mean[:, :1]
-        weighted = away * rows.count
-        away *= weighted
-        away += rows.squares
-        shift, squares = _sum_rows(weighted).astype(float), _sum_rows(away).astype(float)
-        mean = shift / total.clip(1)
-        squares -= shift * mean
-        mean += rows.mean[:, 0]
-    return Moments(total, mean, squares.clip(0))
+        shift = _sum_rows(away) / n
+        away *= away
+        squares = _sum_rows(rows.squares) + count * (_sum_rows(away) - n * shift**2)
+        shift += rows.mean[:, 0]
+    return Moments(n * count, shift, squares.clip(0))
 
 
 def _sum_rows(rows: np.ndarray) -> np.ndarray:
@@ -99,7 +96,7 @@ def _sum_rows(rows: np.ndarray) -> np.ndarray:
         half = n // 2
         paired = rows[:, :half] + rows[:, half : 2 * half]
         rows = np.concatenate([paired, rows[:, 2 * half :]], 1) if n % 2 else paired
-    return rows[:, 0]
+    return rows[:, 0].astype(float)
 
 
 class Estimate(NamedTuple):
