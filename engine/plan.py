@@ -161,8 +161,7 @@ class Plan(NamedTuple):
             begin = max(origin, 0)  # groups of observations before number 0 belong to the burn-in
             kept = slice(*(observable.before(number) - observable.before(origin) for number in (begin, stop)))
             if batch.closed:
-                apart = self._apart(parts, kept)
-                self._push_closed(observables, batch, records, apart, begin, stop, level)
+                self._push_closed(observables, batch, records, self._apart(parts, kept), begin, stop, level)
                 continue
             row = jax.tree.map(lambda *a, s=kept: np.concatenate([np.asarray(part)[:, s] for part in a]), *parts)
             if batch.particles:

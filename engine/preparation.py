@@ -93,11 +93,8 @@ def _begin(
 
 def _abstract_step(integrator: Integrator, kernel: Integrator, potential: Potential, position: Any, state: Any) -> Any:
     """The shapes that a step returns, on a potential with its draws made."""
-    spec, dtype, array = (
-        integrator.noise,
-        jnp.result_type(jnp.float32, *jax.tree.leaves(position)),
-        jax.ShapeDtypeStruct,
-    )
+    spec, array = integrator.noise, jax.ShapeDtypeStruct
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(position))
     noise = Noise(
         tuple(position for _ in range(spec.normals)),
         array((spec.scalars,), dtype),

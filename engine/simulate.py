@@ -3,7 +3,7 @@
 A *potential* is an energy, an *integrator* a pure map from one particle's state to the next, an *observable* a sum over
 particles and time. `prepare` checks them and lays the population out; `run_block` (block.py) takes every particle through
 some steps in one compiled call; between two calls the host looks whether all particles are finite, draws the progress bar,
-and evaluates schedules; while a call runs, the host adds up what the one before has observed, in float64. How many steps a
+and evaluates schedules; while a call runs, the host adds up what the one before has observed. How many steps a
 call takes is chosen by the clock and changes no bit of any result.
 """
 

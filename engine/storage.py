@@ -152,11 +152,12 @@ def _restore(record: Record, saved: dict, arrays: dict, r: int, sums: Any) -> Re
         return None if not leaves else leaves[0] if sums is None else sums(*leaves)
 
     record.blocks = tree("blocks")
+    record.tail, record.tail_rows = tree("tail"), saved.get("tail", 0)
     if "open" in saved:
         record.open = [tree(f"open{k}") for k in range(saved["open"])] or None
-    elif (rows := tree("open")) is not None:  # schema 3: all parts as one
-        record.open = [jax.tree.map(lambda a: a[None], rows)]
-    record.tail, record.tail_rows = tree("tail"), saved.get("tail", 0)
+    elif (rows := tree("open")) is not None:  # schema 3: the parts of each observation one after the other
+        parts = len(jax.tree.leaves(rows)[0]) // record.tail_rows
+        record.open = [jax.tree.map(lambda a, k=k: a[None, k::parts], rows) for k in range(parts)]
     record.pending = [tree(f"pending{k}") if present else None for k, present in enumerate(saved["pending"])]
     return record
 

@@ -301,21 +301,32 @@ def test_means_are_merged_alike_however_a_run_is_cut_and_saved(tmp_path, n, offs
     np.testing.assert_allclose(mean.variance, whole.observables["x"].variance, rtol=1e-6)
 
 
-def test_a_file_of_schema_3_goes_on_exactly(tmp_path):
-    """It held the rows of a group that is not complete as one tree."""
-    begun = begin(70, 0.0)
-    whole, cut = (engine.simulate(begun, steps=steps, progress=False) for steps in (1099, 699))
-    cut.save(tmp_path / "new.npz")
-    with np.load(tmp_path / "new.npz") as file:
+def goes_on_from_schema_3(whole, cut, folder):
+    """A file that holds the rows of a group that is not complete as one tree, the parts of each observation in turn."""
+    cut.save(folder / "new.npz")
+    with np.load(folder / "new.npz") as file:
         arrays = dict(file)
     header = json.loads(arrays["header"].tobytes())
-    assert [record.pop("open") for record in header["records"]] == [1, 0, 1]
-    old = {name.replace(".open0.", ".open."): a[0] if ".open0." in name else a for name, a in arrays.items()}
-    old["header"] = np.frombuffer(json.dumps(header | {"schema": 3}).encode(), np.uint8)
-    np.savez(tmp_path / "old.npz", **old)
-    run = engine.simulate(engine.load(tmp_path / "old.npz", observables=seen(0.0)), steps=400, progress=False)
+    parts = [record.pop("open") for record in header["records"]]
+    assert parts[0] == parts[2] == len(cut.records[0].open) and not parts[1]
+    for name in [name for name in arrays if ".open" in name]:
+        first = arrays.pop(name)
+        if ".open0." in name:
+            others = [arrays[name.replace(".open0.", f".open{k}.")] for k in range(1, parts[0])]
+            together = np.stack([first[0], *(a[0] for a in others)], axis=1)
+            arrays[name.replace(".open0.", ".open.")] = together.reshape(-1, *first.shape[2:])
+    arrays["header"] = np.frombuffer(json.dumps(header | {"schema": 3}).encode(), np.uint8)
+    np.savez(folder / "old.npz", **arrays)
+    run = engine.load(folder / "old.npz", observables=seen(0.0))
+    run = engine.simulate(run, steps=whole.step - run.step, progress=False)
     for a, b in zip(whole.records, run.records, strict=True):
         jax.tree.map(np.testing.assert_array_equal, (a.blocks, a.tail, a.open), (b.blocks, b.tail, b.open))
+
+
+def test_a_file_of_schema_3_goes_on_exactly(tmp_path):
+    begun = begin(70, 0.0)
+    whole, cut = (engine.simulate(begun, steps=steps, progress=False) for steps in (1099, 699))
+    goes_on_from_schema_3(whole, cut, tmp_path)
 
 
 def on_two_devices(folder):
@@ -324,7 +335,11 @@ def on_two_devices(folder):
     begun = begin(6000, 0.0)
     whole = whole_and_cut(begun, folder, 0.0)
     assert len(whole.records[0].open) == 2
-    engine.simulate(begun, steps=700, progress=False).save(folder / "cut")
+    cut = engine.simulate(begun, steps=700, progress=False)
+    counts = [part.count for part in cut.records[0].open]
+    assert not np.array_equal(*counts)  # the second device has less to do
+    goes_on_from_schema_3(whole, cut, folder)
+    cut.save(folder / "cut")
     whole.save(folder / "whole")
 
 
