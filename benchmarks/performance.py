@@ -162,6 +162,26 @@ def race(field: Field, scheme: str, n: int, d: int, seconds: float, entrants: di
     return row
 
 
+def flatness(field: Field, seconds: float) -> list[dict[str, Any]]:
+    """Populations from 10⁴ to 10⁷ coordinates in turns: a machine that drifts would change from row to row of the grid."""
+    rows = []
+    for d in DIMENSIONS["full"]:
+        for scheme in SCHEMES:
+            sizes = [n for n in SIZES["full"] if 1e4 <= n * d <= 1e7]
+            options = [
+                {"scheme": scheme, "n": n, "d": d, "steps": steps_for("heatbath", n, d, 2 * seconds)} for n in sizes
+            ]
+            entrants = {
+                f"{n}": ((*TUNED, "float32", seat), "heatbath", work)
+                for seat, (n, work) in enumerate(zip(sizes, options, strict=True))
+            }
+            times = field.race(entrants)
+            rates = {n: int(n) * d / t / 1e6 if isinstance(t, float) else t for n, t in times.items()}
+            rows.append({"scheme": scheme, "d": d, "million coordinate-steps/s": rates})
+            print(rows[-1], flush=True)
+    return rows
+
+
 def peers(field: Field, seconds: float) -> list[dict[str, Any]]:
     rows = []
     for n, d in PEER_SHAPES:
@@ -341,7 +361,7 @@ def main() -> None:
     parser.add_argument(
         "--only",
         nargs="*",
-        help="some of: grid peers metropolised 'same noise' float64 networks observing starting memory",
+        help="some of: grid peers metropolised 'same noise' float64 networks observing flatness starting memory",
     )
     parser.add_argument(
         "--resume", action="store_true", help="go on with an interrupted run: only the rest of the grid"
@@ -354,6 +374,7 @@ def main() -> None:
         "starting": lambda: starting(3 if options.quick else 5),
         "memory": memory,
         "observing": lambda: observing(field, seconds),
+        "flatness": lambda: flatness(field, seconds),
         "networks": lambda: networks(field, seconds),
         "peers": lambda: peers(field, seconds),
         "metropolised": lambda: metropolised(field, seconds),

@@ -64,5 +64,5 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
     keys = stream_keys(key_words(key))
     particle, inner = (jax.tree.map(lambda a: a[0], layout.pack(tree)) for tree in (config.particle, state))
     carry = Carry(inner, ())
-    (inner, _), _, _ = evolve_tile(program, config.shared, particle, scheduled, carry, (), keys, at, jnp.int32(0))
-    return layout.unpack(jax.tree.map(lambda a: a[None], inner))
+    carry, _, _ = evolve_tile(program, config.shared, particle, scheduled, carry, (), keys, at, jnp.int32(0))
+    return layout.unpack(jax.tree.map(lambda a: a[None], carry.state))

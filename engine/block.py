@@ -17,8 +17,7 @@ from jax import lax
 
 from .hardware import cpu_options
 from .noise import Stream, advance_counter, blocks, normals, normals_of_few, uniforms
-from .observables import Observable
-from .observables.members import join_parts
+from .observing import Kept, close_row, empty_rows, first_row, fold_tiles, observe, observe_tile, reducer
 from .program import Batch, Carry, Program, Window
 from .protocols import Draw, Noise
 
@@ -162,61 +161,6 @@ def step_tile(program: Program, ingredients: tuple, state: Any, noise: tuple, id
     return jax.vmap(one, in_axes=(axis, axis, per_kind, per_particle), out_axes=axis)(particle, state, drawn, draws)
 
 
-def observe_tile(
-    program: Program, batch: Batch, ingredients: tuple, state: Any, memory: Any, valid: jax.Array, number: Any
-) -> tuple[Any, Any]:
-    """A batch's sums for a tile, groups last, or its particles' values; and what it remembers from now on."""
-    shared, particle, step = ingredients
-    layout = program.layout
-
-    def one(particle: list, state: Any) -> tuple:
-        potential, integrator, observables = program.recipe.build(shared, particle, step)
-        return tuple(part for o in batch.members for part in observables[o].values(potential, integrator, state))
-
-    parts = jax.vmap(one, in_axes=layout.axis, out_axes=-1)(particle, state)
-    if batch.particles:
-        return join_parts(parts), memory
-    return reducer(program, batch, shared).follow(parts, memory, valid, number, layout.grouped)
-
-
-def empty_rows(program: Program, ingredients: tuple, state: Any, memories: tuple) -> tuple:
-    """Rows of zeros for each batch, as they are for a tile."""
-    valid = jax.ShapeDtypeStruct((program.layout.tile,), jnp.bool_)
-
-    def empty(batch: Batch, memory: Any) -> Any:
-        def row(state: Any, memory: Any, valid: jax.Array) -> Any:
-            memory = observable.open(memory, valid, program.layout.grouped)
-            found = observe_tile(program, batch, ingredients, state, memory, valid, np.int32(0))
-            return observable.row(*found, np.int32(0), program.layout.grouped)
-
-        observable = reducer(program, batch, ingredients[0])
-        shapes = jax.eval_shape(row, state, memory, valid)
-        return jax.tree.map(lambda s: jnp.zeros((observable.before(batch.capacity), *s.shape), s.dtype), shapes)
-
-    return tuple(map(empty, program.batches, memories))
-
-
-def reducer(program: Program, batch: Batch, shared: list) -> Observable:
-    """The observable that reduces, opens and merges for its whole batch; its numbers are never one a particle."""
-    holes = [None] * len(program.recipe.kinds)
-    return program.recipe.build(shared, holes, holes)[2][batch.members[0]]
-
-
-def put_row(batch: Batch, observable: Observable, rows: Any, at: Any, found: tuple) -> Any:
-    """The rows with a new one in its place, added to what other observations or tiles have put there.
-
-    found: what `Observable.row` takes.
-    """
-    if batch.grouped:
-        return observable.add(rows, at, *found)
-    new = observable.row(*found)
-    if batch.merged:
-        there = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, at, 0, keepdims=False), rows)
-        # in a loop of one turn all is read before anything is written; else all rows would be copied
-        new = lax.fori_loop(at, at + 1, lambda _, new: observable.merge(there, new), new)
-    return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, at, 0), rows, new)
-
-
 def evolve_tile(
     program: Program,
     shared: list,
@@ -250,44 +194,38 @@ def evolve_tile(
         step = lambda c: (c[0] + 1, step_tile(program, ingredients(c[0]), c[1], noise, ids, c[0], j))  # noqa: E731
         return lax.while_loop(lambda c: c[0] < stop, step, (i, state))
 
+    def look(b: int, kept: Kept, state: Any, end: Any) -> Kept:
+        """What a batch keeps after it has observed a state, of the steps before `end`."""
+        batch, number = program.batches[b], last_number(b, end)
+        find = lambda: observe_tile(program, batch, ingredients(end - 1), state, kept.memory, valid, number)  # noqa: E731
+        return observe(program, batch, reducers[b], find, kept, number, at.levels[b], origins[b])
+
     def segment(carry: tuple, noise: tuple, j: Any, high: Any) -> tuple:
-        i, (state, memories), rows = carry
+        i, (state, memories, begun), rows = carry
         since = [remainder(phase + i, batch.every) for batch, phase in zip(program.batches, at.phases, strict=True)]
         due = [i + batch.every - steps for batch, steps in zip(program.batches, since, strict=True)]
         stop = functools.reduce(jnp.minimum, due, high)
         turn, state = step_until(stop, i, state, noise, j)
-        written, kept = [], []
-        for b, (batch, o, phase, *old) in enumerate(
-            zip(program.batches, reducers, at.phases, rows, memories, strict=True)
-        ):
+        kept = list(map(Kept, rows, memories, begun))
+        for every in dict.fromkeys(batch.every for batch in program.batches):
+            together = [b for b, batch in enumerate(program.batches) if batch.every == every]
 
-            def due_now(c: tuple, batch: Batch = batch, phase: Any = phase) -> Any:
-                return (c[0] <= stop) & (remainder(phase + stop, batch.every) == 0)
+            def due_now(c: tuple, every: int = every, phase: Any = at.phases[together[0]]) -> Any:
+                return (c[0] <= stop) & (remainder(phase + stop, every) == 0)
 
-            def observe(c: tuple, b: int = b, batch: Batch = batch, o: Observable = o) -> tuple:
-                turn, rows, memory = c
+            def observing(c: tuple, together: list = together) -> tuple:
                 # tied to the turn, or the compiler would observe before the loop, due or not
-                here, end = lax.optimization_barrier((turn, state, stop))[1:]
-                number = last_number(b, end)
-                found, memory = observe_tile(program, batch, ingredients(end - 1), here, memory, valid, number)
-                first = (o.before(number) >> at.levels[b]) - origins[b]
-
-                def put(n: Any, rows: Any) -> Any:
-                    return put_row(batch, o, rows, first + n, (found, memory, n, layout.grouped))
-
-                if o.ragged:
-                    rows = lax.fori_loop(0, o.before(number + 1) - o.before(number), put, rows)
-                else:
-                    rows = put(np.int32(0), rows)
-                return turn + 1, rows, memory
+                turn, here, end = lax.optimization_barrier((c[0], state, stop))
+                return turn + 1, [look(b, old, here, end) for b, old in zip(together, c[1], strict=True)]
 
             # a loop of no or one turn: unlike a conditional it updates the rows in place. Each takes over the turn of the
             # one before: what depends on one another XLA runs in order, what does not it hands to other threads, at a
             # higher cost than that of all this
-            turn, *new = lax.while_loop(due_now, observe, (jnp.minimum(turn, stop), *old))
-            written.append(new[0])
-            kept.append(new[1])
-        return stop, Carry(state, tuple(kept)), tuple(written)
+            turn, new = lax.while_loop(due_now, observing, (jnp.minimum(turn, stop), [kept[b] for b in together]))
+            for b, batch_kept in zip(together, new, strict=True):
+                kept[b] = batch_kept
+        rows, memories, begun = zip(*kept, strict=True)
+        return stop, Carry(state, memories, begun), rows
 
     def block(j: Any, carry: tuple) -> tuple:
         carried, rows = carry
@@ -298,11 +236,22 @@ def evolve_tile(
         carry = (low, carried, rows)
         return lax.while_loop(lambda c: c[0] < high, lambda c: segment(c, noise, j, high), carry)[1:]
 
-    opened = (o.open(memory, valid, layout.grouped) for o, memory in zip(reducers, carry.memories, strict=True))
-    carry = carry._replace(memories=tuple(opened))
+    batches = tuple(zip(program.batches, reducers, strict=True))
+    opened = tuple(o.open(memory, valid, layout.grouped) for o, memory in zip(reducers, carry.memories, strict=True))
+    begun = tuple(
+        first_row(rows[b]) if batch.grouped and not batch.continued else carry.begun[b]
+        for b, batch in enumerate(program.batches)
+    )
     last = quotient(at.high + layout.steps - 1, layout.steps)
+    carry = Carry(carry.state, opened, begun)
     carry, rows = lax.fori_loop(quotient(at.low, layout.steps), last, block, (carry, rows))
-    carry = carry._replace(memories=tuple(o.close(memory) for o, memory in zip(reducers, carry.memories, strict=True)))
+    rows = tuple(
+        close_row(*batch, Kept(*kept), last_number(b, at.high), at.levels[b], origins[b])
+        for b, (batch, *kept) in enumerate(zip(batches, rows, carry.memories, carry.begun, strict=True))
+    )
+    closed = tuple(o.close(memory) for o, memory in zip(reducers, carry.memories, strict=True))
+    begun = tuple(row if batch.continued else () for batch, row in zip(program.batches, carry.begun, strict=True))
+    carry = Carry(carry.state, closed, begun)
     axes = lambda a: tuple(range(a.ndim - 1)) if layout.last else tuple(range(1, a.ndim))  # noqa: E731
     finite = [
         jnp.all(jnp.isfinite(leaf), axis=axes(leaf))
@@ -348,7 +297,7 @@ def _run_tiles(
     schedules = lambda i: [values[i - at.low] for values in scheduled]  # noqa: E731
 
     first = jax.tree.map(lambda a: a[0], (particle, carry))
-    zeros = empty_rows(program, (shared, first[0], schedules(at.low)), *first[1])
+    zeros = empty_rows(program, (shared, first[0], schedules(at.low)), first[1])
     split = lambda rows, merged: tuple(  # noqa: E731
         row if batch.merged == merged else None for batch, row in zip(program.batches, rows, strict=True)
     )
@@ -362,7 +311,7 @@ def _run_tiles(
     def finish(batch: Batch, merged: Any, rows: Any) -> Any:
         if batch.merged:
             return jax.tree.map(lambda a: a[None], merged)
-        if batch.particles or program.layout.ladder:
+        if batch.particles or batch.continued or program.layout.ladder:
             return rows
         return fold_tiles(reducer(program, batch, shared), rows)
 
@@ -373,14 +322,3 @@ def _run_tiles(
     else:
         merged, (carry, rows, broken) = lax.scan(tile, split(zeros, True), (particle, carry, indices))
     return carry, tuple(map(finish, program.batches, merged, rows)), broken
-
-
-def fold_tiles(observable: Observable, rows: Any) -> Any:
-    """The rows of all tiles, (tiles, rows, ...), merged in pairs to (1, rows, ...)."""
-    while (n := len(jax.tree.leaves(rows)[0])) > 1:
-        pairs = observable.merge(
-            jax.tree.map(lambda a, n=n: a[0 : n - 1 : 2], rows), jax.tree.map(lambda a, n=n: a[1:n:2], rows)
-        )
-        odd = jax.tree.map(lambda a, n=n: a[n - n % 2 :], rows)
-        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pairs, odd) if n % 2 else pairs
-    return rows

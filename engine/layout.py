@@ -68,6 +68,16 @@ class Layout(NamedTuple):
         valid = (place < np.uint32(self.particles)) & (rung < np.uint32(self.rungs))
         return ids, valid, rung[0].astype(jnp.int32)
 
+    @property
+    def tiles_of_rung(self) -> int:
+        """Over how many tiles a rung extends."""
+        return max(1, self.padded // self.tile)
+
+    def place(self, rung: int) -> tuple[slice, int]:
+        """The tiles of a rung, and its place among the rungs of each."""
+        first, within = divmod(rung, self.rungs_in_tile)
+        return slice(first * self.tiles_of_rung, (first + 1) * self.tiles_of_rung), within
+
     def grouped(self, values: Any) -> Any:
         """Values (..., tile) as (..., rungs in the tile, members of a group, groups)."""
         shape = (*values.shape[:-1], self.rungs_in_tile)

@@ -18,7 +18,7 @@ from .program import Batch, Carry, Program, Window, window
 from .run import Run
 
 ROW_BYTES = 2**22  # of observations that a device's block may hold
-GROUPED_BYTES = 2**19  # where a row takes many of them
+GROUPED_BYTES = 2**20  # of whole numbers, where a row takes many of them
 MOST_ROWS = 1024
 MOST_STEPS = 1 << 20  # in a block without schedules
 LARGE = 2**20  # coordinates of a population
@@ -36,6 +36,7 @@ class Plan(NamedTuple):
     most: int  # steps that a block may take
     parts: tuple[tuple[int, int, int], ...]  # of each observable: its batch, and its components there
     firsts: tuple[int, ...]  # of each batch: the step of its first observation
+    shapes: tuple  # of each batch: those of a row of a tile; None where values are kept
     label: str
 
     @classmethod
@@ -62,7 +63,7 @@ class Plan(NamedTuple):
         plan = cls(
             program=program, shared=config.shared, particle=layout.spread(layout.pack(config.particle)),
             schedules=config.schedules,
-            keys=stream_keys(leg_key(run.key, run.leg)), parts=(), firsts=(),
+            keys=stream_keys(leg_key(run.key, run.leg)), parts=(), firsts=(), shapes=(),
             most=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
             label=f"{scheme} · {layout.particles * layout.rungs:,} particles",
         )  # fmt: skip
@@ -78,16 +79,18 @@ class Plan(NamedTuple):
             (o.every, run.records[i].first, o.keeps_time, o.alike if o.alike is not None else i)
             for i, o in enumerate(observables)
         ]
-        layout, batches, parts = self.program.layout, [], {}
+        layout, batches, shapes, parts = self.program.layout, [], [], {}
         for number, key in enumerate(dict.fromkeys(keys)):
             members = tuple(i for i, k in enumerate(keys) if k == key)
             ends = np.cumsum([sizes[i].size for i in members])
             parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
-            value = jax.ShapeDtypeStruct((int(ends[-1]),), sizes[members[0]].dtype)
-            batches.append(batch_of(members, observables[members[0]], value, layout))
+            value = jax.ShapeDtypeStruct((int(ends[-1]),), jnp.result_type(*(sizes[i] for i in members)))
+            row = shape_of_row(observables[members[0]], value, layout)
+            batches.append(batch_of(members, observables[members[0]], value, row, layout))
+            shapes.append(row)
         program = self.program._replace(batches=tuple(batches))
         return self._replace(
-            program=program, parts=tuple(parts[i] for i in range(len(observables))),
+            program=program, parts=tuple(parts[i] for i in range(len(observables))), shapes=tuple(shapes),
             firsts=tuple(run.records[batch.members[0]].first for batch in batches),
         )  # fmt: skip
 
@@ -107,12 +110,37 @@ class Plan(NamedTuple):
         """What a run carries in the layout of the blocks, a part for each device."""
         layout = self.program.layout
         memories = tuple(run.memories[batch.members[0]] for batch in self.program.batches)
-        return layout.spread(Carry(layout.pack(run.state), layout._replace(last=True).pack(memories)))
+        begun = tuple(self._begun(run, *each) for each in zip(self.program.batches, self.shapes, strict=True))
+        begun = jax.tree.map(jnp.asarray, begun)  # as later blocks get it: compiled once
+        return layout.spread(Carry(layout.pack(run.state), layout._replace(last=True).pack(memories), begun))
+
+    def _begun(self, run: Run, batch: Batch, shape: Any) -> Any:
+        """The rows (tiles, ...) that a batch goes on with: as they were left, or their sums where tiles have changed."""
+        if not batch.continued:
+            return ()
+        layout, records = self.program.layout, [run.records[i] for i in batch.members]
+        rows = jax.tree.map(lambda s: np.zeros((layout.tiles, *s.shape), s.dtype), shape)
+        if records[0].tail is None:
+            return rows
+        leaves, treedef = jax.tree.flatten(rows)
+        join = lambda a, *parts: parts[0] if a.shape[-3] == 1 else np.concatenate(parts, -3)  # noqa: E731
+        around = lambda a: (len(a), *a.shape[-2:])  # all but the components  # noqa: E731
+        if all(r.open and list(map(around, r.open)) == list(map(around, leaves)) for r in records):
+            return jax.tree.unflatten(treedef, map(join, leaves, *(r.open for r in records)))
+        first = run.named_observables()[batch.members[0]][1]
+        known = [
+            jax.tree.leaves(first.begin(r.tail, layout.tiles_of_rung)) for r in records
+        ]  # (component, rung, group)
+        for row, *parts in zip(leaves, *known, strict=True):
+            for rung, sums in enumerate(np.moveaxis(join(row, *parts), -2, 0)):
+                tiles, within = layout.place(rung)
+                row[tiles, :, within] = sums
+        return rows
 
     def unpack(self, carry: tuple) -> dict[str, Any]:
         """The inverse of `pack`: the fields of the run."""
         layout = self.program.layout
-        state, memories = layout.gather(carry)
+        state, memories, _ = layout.gather(carry)
         memories = jax.tree.map(np.asarray, layout._replace(last=True).unpack(memories))
         return {"state": layout.unpack(state), "memories": tuple(memories[number] for number, _, _ in self.parts)}
 
@@ -122,27 +150,22 @@ class Plan(NamedTuple):
             (start // b.every - first // b.every) + 1
             for b, first in zip(self.program.batches, self.firsts, strict=True)
         ]
-        return [
-            (k, level_of(k) if b.grouped or b.closed else 0) for k, b in zip(numbers, self.program.batches, strict=True)
-        ]
+        return [(k, level_of(k) if b.grouped else 0) for k, b in zip(numbers, self.program.batches, strict=True)]
 
     def room(self, start: int) -> int:
         """Steps that a block may take from a step on: its rows must find place, and be of one level."""
         room = self.most
         for (k, level), batch, first in zip(self._numbers(start), self.program.batches, self.firsts, strict=True):
-            # blocks end where their rows are merged, as far as they can
-            on_device = level if batch.grouped else 0
-            most = ((k >> on_device) // batch.capacity + 1) * batch.capacity << on_device
-            if (batch.grouped or batch.closed) and level < MOST_MERGED:
+            # blocks end where their rows are merged, as far as they can; rows of the burn-in are not needed
+            most = ((k >> level) // batch.capacity + 1) * batch.capacity << level if k >= 0 else 0
+            if batch.grouped and level < MOST_MERGED:
                 most = min(most, MOST << level)
             room = min(room, first + most * batch.every - 1 - start)
         return room
 
     def window(self, start: int, count: int) -> Window:
         """The window of a block."""
-        numbers = zip(self._numbers(start), self.program.batches, strict=True)
-        levels = tuple(level if batch.grouped else 0 for (_, level), batch in numbers)
-        return window(self.program, start, count, self.firsts, levels)
+        return window(self.program, start, count, self.firsts, tuple(level for _, level in self._numbers(start)))
 
     def scheduled(self, start: int, count: int) -> list:
         """The values of all schedules for the steps of a block."""
@@ -156,109 +179,78 @@ class Plan(NamedTuple):
             end = k + (start + count) // batch.every - start // batch.every  # one past the last observation's number
             if end <= max(k, 0):  # nothing, or all of it is burn-in
                 continue
-            observable, on_device = observables[batch.members[0]], level if batch.grouped else 0
-            origin, stop = k >> on_device, (end - 1 >> on_device) + 1
+            observable = observables[batch.members[0]]
+            origin, stop = k >> level, (end - 1 >> level) + 1
             begin = max(origin, 0)  # groups of observations before number 0 belong to the burn-in
             kept = slice(*(observable.before(number) - observable.before(origin) for number in (begin, stop)))
-            if batch.closed:
-                self._push_closed(observables, batch, records, self._apart(parts, kept), begin, stop, level)
-                continue
             row = jax.tree.map(lambda *a, s=kept: np.concatenate([np.asarray(part)[:, s] for part in a]), *parts)
             if batch.particles:
                 public = self.program.layout.unpack_recorded(row)
             else:
-                public = fold(observable.merge, widen(self._abreast(row)))
+                public = fold(observable.merge, observable.settle(widen(self._abreast(row))))
             if batch.grouped:
-                pushes = [(level, public, end - (end >> level << level))]
-            else:  # what all members have in common is merged once
-                most = records[batch.members[0]].level
-                pushes = ((height, mine, 0) for height, mine in observable.unroll(public, begin, stop, most))
-            for height, mine, begun in pushes:
+                begun = end - (end >> level << level)
                 for i in batch.members:
-                    records[i].push(observables[i].part(mine, *self.parts[i][1:]), height, begun)
+                    part = functools.partial(observables[i].part, start=self.parts[i][1], stop=self.parts[i][2])
+                    opened = (
+                        [a[:, -1].copy() for a in jax.tree.leaves(part(row))] if begun and batch.continued else None
+                    )
+                    records[i].push(part(public), level, begun, whole=batch.continued, opened=opened)
+                continue
+            # what all members have in common is merged once
+            most = records[batch.members[0]].level
+            for height, mine in observable.unroll(public, begin, stop, most):
+                for i in batch.members:
+                    records[i].push(observables[i].part(mine, *self.parts[i][1:]), height)
         return records
 
     def _abreast(self, rows: Any) -> Any:
         """Rows of tiles (or devices) as (parts of a rung, rows, component, rung, group)."""
         layout = self.program.layout
-        parts = max(1, layout.padded // layout.tile if layout.ladder else layout.devices)
 
         def leaf(a: np.ndarray) -> np.ndarray:
+            parts = layout.tiles_of_rung if layout.ladder else len(a)
             a = a[: len(a) // parts * parts]
             a = np.moveaxis(a.reshape(len(a) // parts, parts, *a.shape[1:]), 0, -3)
             return a.reshape(*a.shape[:-3], -1, a.shape[-1])[..., : layout.rungs, :]
 
         return jax.tree.map(leaf, rows)
 
-    def _apart(self, parts: list, kept: slice) -> list:
-        """Rows of what is summed apart, tiles of a rung or devices: trees of (rows, component, rung, group)."""
-        if not self.program.layout.ladder:
-            return [jax.tree.map(lambda a: np.asarray(a)[0, kept], part) for part in parts]
-        rows = self._abreast(jax.tree.map(lambda *a: np.concatenate([np.asarray(part)[:, kept] for part in a]), *parts))
-        return [jax.tree.map(lambda a, p=p: a[p], rows) for p in range(len(jax.tree.leaves(rows)[0]))]
 
-    def _push_closed(
-        self, observables: list, batch: Batch, records: tuple, rows: list, begin: int, stop: int, level: int
-    ) -> None:
-        """Push the observations begin … stop - 1, from `_apart`, in groups of 2^level, each merged at once."""
-        first, size = observables[batch.members[0]], 1 << level
-
-        def take(start: int, end: int, each: int) -> list:
-            """Observations start … end - 1 as (groups, each, ...)."""
-            into = lambda a: a[start - begin : end - begin].reshape(-1, each, *a.shape[1:])  # noqa: E731
-            return [jax.tree.map(into, part) for part in rows]
-
-        def total(parts: list) -> Any:
-            return functools.reduce(first.merge, map(first.total, parts))
-
-        head = min(stop, -(-begin // size) * size)  # up to here they belong to a group begun before
-        full = max(head, stop // size * size)  # and from here on to one that is not complete
-        merged = total(take(head, full, size)) if head < full else None
-        for i in batch.members:
-            record, part = records[i], lambda sums, i=i: observables[i].part(sums, *self.parts[i][1:])
-            mine = lambda parts, part=part: [part(sums) for sums in parts]  # noqa: E731
-            if begin < head:
-                if record.open is None:  # of a file without them
-                    record.push(part(total(take(begin, head, 1))))
-                else:
-                    begun, whole = head % size, side_by_side(record.open, mine(take(begin, head, head - begin)))
-                    record.push(total(whole), level, begun, whole if begun else None)
-            if head < full:
-                record.push(part(merged), level)
-            if full < stop:
-                whole = mine(take(full, stop, stop - full))
-                record.push(total(whole), level, stop - full, jax.tree.map(np.array, whole))
+def shape_of_row(first: Observable, value: jax.ShapeDtypeStruct, layout: Layout) -> Any:
+    """The shapes of a row of a tile, of observables that all reduce like `first`; value: as for `batch_of`."""
+    if first.keeps_particles:
+        return None
+    of_tile = lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype)  # noqa: E731
+    valid, memory = of_tile(jax.ShapeDtypeStruct((), jnp.bool_)), jax.tree.map(of_tile, first.memory(value))
+    return jax.eval_shape(functools.partial(_row, layout=layout), first, of_tile(value), memory, valid)
 
 
-def side_by_side(first: list, second: list) -> list:
-    """Rows (groups, rows, ...) of the same parts, one after the other; all parts where they differ, as on other devices."""
-    if len(first) != len(second):
-        return first + jax.tree.map(np.array, second)
-    return [jax.tree.map(lambda a, b: np.concatenate([a, b], 1), *parts) for parts in zip(first, second, strict=True)]
+@functools.partial(jax.jit, static_argnames="layout")
+def _row(first: Observable, values: Any, memory: Any, valid: Any, *, layout: Layout) -> Any:
+    """A row of a tile, under `jit` for its memory alone: at the next call for the same shapes nothing is traced."""
+    memory = first.open(memory, valid, layout.grouped)
+    found = first.follow((values,), memory, valid, np.int32(0), layout.grouped)
+    return first.row(*found, np.int32(0), layout.grouped)
 
 
-def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeStruct, layout: Layout) -> Batch:
+def batch_of(
+    members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeStruct, row: Any, layout: Layout
+) -> Batch:
     """The batch of observables that all reduce like `first`; value: the shape (k,) of their components side by side."""
     capacity = lambda room, size: int(np.clip(room // (4 * size), 1, MOST_ROWS))  # noqa: E731
     if first.keeps_particles:
         rows = capacity(ROW_BYTES, value.size * layout.tile * layout.tiles)
-        return Batch(members, first.every, rows, particles=True, grouped=False, closed=False, merged=False)
-    of_tile = lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype)  # noqa: E731
-    valid, memory = of_tile(jax.ShapeDtypeStruct((), jnp.bool_)), jax.tree.map(of_tile, first.memory(value))
-
-    def row(values: Any, memory: Any, valid: Any) -> Any:
-        memory = first.open(memory, valid, layout.grouped)
-        found = first.follow((values,), memory, valid, np.int32(0), layout.grouped)
-        return first.row(*found, np.int32(0), layout.grouped)
-
-    sums = jax.tree.leaves(jax.eval_shape(row, of_tile(value), memory, valid))
+        return Batch(members, first.every, rows, particles=True, grouped=False, continued=False, merged=False)
+    sums = jax.tree.leaves(row)
     exact = all(leaf.dtype.kind in "iu" for leaf in sums)
-    grouped = exact and not first.keeps_time
-    merged = not layout.ladder and (grouped or (first.in_turn and layout.tiles > layout.devices))
+    grouped = (exact and not first.keeps_time) or first.continued
+    merged = not layout.ladder and ((exact and grouped) or (first.in_turn and layout.tiles > layout.devices))
     # a memory is copied at every block, so that rows of half its size cost little beside it; not if tiles share them
     tiles = layout.tiles // layout.devices
-    copied = 4 * tiles * sum(leaf.size for leaf in jax.tree.leaves(memory))
+    copied = 4 * tiles * layout.tile * sum(leaf.size for leaf in jax.tree.leaves(first.memory(value)))
     room = GROUPED_BYTES if exact else ROW_BYTES if merged else max(ROW_BYTES, copied // 2)
     size = first.before(MOST_ROWS) * sum(leaf.size for leaf in sums) // MOST_ROWS  # of an observation's rows
     rows = 1 << capacity(room, size * (1 if merged else tiles)).bit_length() - 1  # to be merged in pairs
-    return Batch(members, first.every, rows, particles=False, grouped=grouped, closed=first.closed, merged=merged)
+    rows = min(rows, MOST) if first.continued else rows  # no block takes more
+    return Batch(members, first.every, rows, False, grouped, first.continued, merged)

@@ -17,11 +17,11 @@ class Batch(NamedTuple):
     """Observables that are reduced alike at the same steps: their values are joined and reduced in one go."""
 
     members: tuple[int, ...]
-    every: int  # steps between rows
+    every: int  # steps between observations
     capacity: int  # observations, or groups of them, that a block can take
     particles: bool  # rows are values of particles, not sums
-    grouped: bool  # a row may be the sums of several observations, begun at zero
-    closed: bool  # groups of observations are merged at once, on the host
+    grouped: bool  # a row may be the sums of several observations
+    continued: bool  # a row that is not complete goes on in the next block, as a tile left it; else it begins at zero
     merged: bool  # the tiles of a device add to the same rows, one after the other
 
 
@@ -59,6 +59,7 @@ class Carry(NamedTuple):
 
     state: Any  # the integrator's
     memories: tuple  # what each batch remembers of its particles; () for most. The particle axis is always last
+    begun: tuple = ()  # the row that each batch goes on with, zeros if it is a new one; () if it is not `continued`
 
 
 class Window(NamedTuple):

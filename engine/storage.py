@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import json
 import os
 import pathlib
@@ -13,13 +14,14 @@ import numpy as np
 
 from .marks import Each, Sweep
 from .noise import STREAM_VERSION
+from .observables import Observable
 from .observables.observable import is_observable
-from .observables.record import Record
+from .observables.record import Record, level_of
 from .preparation import prepare
 from .pytree import is_configuration
 from .run import Run
 
-SCHEMA = 4
+SCHEMA = 5
 HOME = __name__.partition(".")[0]  # only classes of this package are made from their names
 
 
@@ -48,7 +50,6 @@ def save(run: Run, path: Any) -> None:
                 "tail": record.tail_rows,
                 "level": record.level,
                 "pending": [row is not None for row in record.pending],
-                "open": len(record.open or ()),
             }
             for record in run.records
         ],
@@ -60,9 +61,8 @@ def save(run: Run, path: Any) -> None:
         for i, leaf in enumerate(jax.tree.leaves(memory)):
             arrays[f"memory.{m}.{i}"] = np.asarray(leaf)
     for r, record in enumerate(run.records):
-        trees = {"blocks": record.blocks, "tail": record.tail}
+        trees = {"blocks": record.blocks, "tail": record.tail, "begun": record.open}
         trees |= {f"pending{k}": row for k, row in enumerate(record.pending)}
-        trees |= {f"open{k}": part for k, part in enumerate(record.open or ())}
         for name, tree in trees.items():
             for i, leaf in enumerate(jax.tree.leaves(tree)):
                 arrays[f"record.{r}.{name}.{i}"] = leaf
@@ -123,7 +123,7 @@ def load(
         raise ValueError(f"{path}: its state does not fit this integrator: {[a.shape for a in stored]} were saved")
     names = jax.tree.leaves(blank.measured, is_leaf=is_observable)
     records = tuple(
-        _restore(record, saved, arrays, r, observable.sums)
+        _restore(record, saved, arrays, r, observable, header["schema"])
         for r, (record, saved, observable) in enumerate(zip(blank.records, header["records"], names, strict=True))
     )
     memories = tuple(
@@ -141,24 +141,23 @@ def load(
     )  # fmt: skip
 
 
-def _restore(record: Record, saved: dict, arrays: dict, r: int, sums: Any) -> Record:
+def _restore(record: Record, saved: dict, arrays: dict, r: int, observable: Observable, schema: int) -> Record:
     record.first, record.rows, record.level = saved["first"], saved["rows"], saved["level"]
 
+    def leaves(name: str) -> list | None:
+        places = (f"record.{r}.{name}.{i}" for i in itertools.count())
+        return [arrays[place] for place in itertools.takewhile(arrays.__contains__, places)] or None
+
     def tree(name: str) -> Any:
-        leaves, i = [], 0
-        while (place := f"record.{r}.{name}.{i}") in arrays:
-            leaves.append(arrays[place])
-            i += 1
-        return None if not leaves else leaves[0] if sums is None else sums(*leaves)
+        found = leaves(name)
+        return found and (found[0] if observable.sums is None else observable.sums(*found))
 
     record.blocks = tree("blocks")
-    record.tail, record.tail_rows = tree("tail"), saved.get("tail", 0)
-    if "open" in saved:
-        record.open = [tree(f"open{k}") for k in range(saved["open"])] or None
-    elif (rows := tree("open")) is not None:  # schema 3: the parts of each observation one after the other
-        parts = len(jax.tree.leaves(rows)[0]) // record.tail_rows
-        record.open = [jax.tree.map(lambda a, k=k: a[None, k::parts], rows) for k in range(parts)]
+    record.tail, record.tail_rows, record.open = tree("tail"), saved.get("tail", 0), leaves("begun")
     record.pending = [tree(f"pending{k}") if present else None for k, present in enumerate(saved["pending"])]
+    kinds = {leaf.dtype.kind for leaf in jax.tree.leaves(record.pending)}
+    if schema < 5 and record.tail is None and (observable.continued or kinds <= {"i", "u"}):
+        record.gather(level_of(record.rows))  # before, some observations arrived one by one
     return record
 
 

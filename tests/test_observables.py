@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from heatbath import engine, potentials
-from heatbath.engine import observables
+from heatbath.engine import observables, plan
 from heatbath.engine.observables import Histogram, Mean, Series
 from heatbath.engine.observables.record import Record, length, level_of
 from heatbath.engine.observables.statistics import Moments, merge_moments
@@ -276,8 +276,9 @@ def test_moments_of_a_tile(members, dtype, offset, odd):
     with jax.enable_x64(dtype == np.float64):
         parts = [jnp.asarray(v.reshape(-1, members * 64), dtype) for v in (values[:1], values[1:])]
         count = mean.open((), jnp.asarray(valid.ravel()), group)
-        found, memory = jax.jit(lambda *parts: mean.follow(parts, count, valid.ravel(), 0, group))(*parts)
-    assert found.mean.dtype == found.count.dtype == dtype and mean.close(memory) == ()
+        row = lambda *parts: mean.settle(mean.row(*mean.follow(parts, count, valid.ravel(), 0, group), 0, group))  # noqa: E731
+        found = jax.jit(row)(*parts)
+    assert found.mean.dtype == dtype and found.count.dtype.kind == "i" and mean.close(count) == ()
     np.testing.assert_array_equal(found.count[0, 0], valid.sum(axis=0))
     at = (values * valid).sum(axis=1) / valid.sum(axis=0).clip(1)
     squares = ((values - at[:, None]) ** 2 * valid).sum(axis=1)
@@ -326,3 +327,50 @@ def test_a_run_prints_its_results_and_its_flags():
     assert "nothing yet" in text and run.observables["none"] is None
     assert any(line.startswith("  ! place: drift") for line in text.splitlines())
     assert "! height" not in repr(engine.simulate(run, steps=0, observables={"height": Mean(energy)}))
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_measures_of_several_types_in_one_batch(x64):
+    """Sums are float32 at least: 64 observations of half precision would overflow."""
+    with jax.enable_x64(x64):
+        given = {
+            "half": Mean(lambda x: 100 * x.astype(jnp.float16), every=1),
+            "whole": Mean(lambda x: (x > 0).astype(jnp.int32), every=1),
+            "plain": Mean(lambda x: x, every=1),
+            "all": Series(lambda x: x, every=1),
+        }
+        bath = BAOAB(step_size=0.3, temperature=1.0)
+        x = np.zeros((3000, 1), np.float32)
+        found = engine.simulate(
+            potentials.Harmonic(), bath, x, steps=900, observables=given, progress=False
+        ).observables
+    values = found["all"].values.astype(float)
+    for name, expected in (("half", (100 * values).astype(np.float16)), ("whole", values > 0), ("plain", values)):
+        expected = expected.astype(float)
+        np.testing.assert_allclose(found[name].mean, expected.mean((0, 1)), rtol=1e-5, atol=2e-5)
+        np.testing.assert_allclose(found[name].variance, expected.var((0, 1)), rtol=1e-5)
+
+
+def test_a_measure_that_is_not_finite_warns_of_nothing_but_itself(recwarn):
+    given = {"x": Mean(lambda x: x / 0.0, every=1), "fine": Mean(lambda x: x, every=1)}
+    bath = BAOAB(step_size=0.3, temperature=1.0)
+    run = engine.simulate(potentials.Harmonic(), bath, jnp.ones((70, 1)), steps=300, observables=given, progress=False)
+    assert run.records[0].rows == 300 and not recwarn.list
+
+
+@pytest.mark.parametrize("burn_in", [5, 3000, 3001])
+def test_burn_in_ends_a_block_and_costs_few(burn_in, monkeypatch):
+    """What is left out needs no rows: blocks are as long as without observables, and the first is right."""
+    blocks, window = [], plan.Plan.window
+    monkeypatch.setattr(plan.Plan, "window", lambda self, *at: blocks.append(at) or window(self, *at))
+    given = {"x": Mean(lambda x: x, every=2, burn_in=burn_in), "all": Series(lambda x: x, every=1)}
+    bath, x = BAOAB(step_size=0.3, temperature=1.0), jnp.zeros((70, 1))
+    run = engine.simulate(potentials.Harmonic(), bath, x, steps=4000, observables={"x": given["x"]}, progress=False)
+    begins, lengths = zip(*blocks, strict=True)
+    first = run.records[0].first
+    assert first - 1 in np.cumsum(lengths) or burn_in == 5
+    assert sum(begin < first - 1 for begin in begins) <= 8
+    values = engine.simulate(potentials.Harmonic(), bath, x, steps=4000, observables=given, progress=False)
+    seen = np.asarray(values.observables["all"].values, float)[first - 1 :: 2]
+    assert run.observables["x"].count == seen.size
+    np.testing.assert_allclose(run.observables["x"].mean, seen.mean((0, 1)), rtol=1e-5, atol=1e-6)

@@ -72,8 +72,9 @@ class Histogram(Tally):
 
     def place(self, values: jax.Array) -> jax.Array:
         place = jnp.floor((values - self.low) * (self.bins / (self.high - self.low)))
-        place = jnp.where(jnp.isnan(place), self.bins + 1, jnp.clip(place, -1, self.bins))
-        return (place + 1).astype(jnp.int32)
+        # comparisons that are false for NaN: `clip` would mind it twice
+        within = jnp.where(place < self.bins, jnp.where(place > -1, place, -1), self.bins)
+        return jnp.where(jnp.isnan(place), self.bins + 1, within) + 1
 
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Density:
         _, sums = record.after(after)

@@ -77,7 +77,7 @@ class Histogram2D(Tally):
         x, y = (jnp.floor((v - a) * (n / (b - a))) for v, a, b, n in zip(values, low, high, self.bins, strict=True))
         inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
         beside = nx * ny + (jnp.isnan(x) | jnp.isnan(y))
-        return jnp.where(inside, x * ny + y, beside).astype(jnp.int32)[None]
+        return jnp.where(inside, x * ny + y, beside)[None]
 
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Density2D:
         _, sums = record.after(after)

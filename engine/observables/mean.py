@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from ..pytree import pytree, static
 from .members import join_parts, sum_members, sum_together, sum_with_squares
@@ -25,13 +24,24 @@ from .statistics import (
     nested_r_hat,
     normal_score,
     pool,
-    total_moments,
 )
 
 TOGETHER = 8  # components that one loop sums
 PIVOTS = 8  # members of a group, at most, that say around what it is summed
 FALSE_ALARM = 1e-6  # of a flag, for all components of one average together
 FEWEST_SAMPLES = 5.0  # independent samples a particle, below which it is called trapped
+
+
+class Running(NamedTuple):
+    """A row of sums while particles and times are added: around a pivot, so that a large mean with a small spread loses no
+    digits. Differences from it are summed as they come, as they have a relative error of 10⁻⁷ in float32 and their sums
+    hardly more.
+    """
+
+    count: Any  # (1, rung, group), whole numbers
+    pivot: Any  # (k, rung, group): the mean of some of the first values
+    sums: Any  # of differences from the pivot
+    squares: Any  # of their squares, (k, rung, group), or of their products, (k², rung, group)
 
 
 class History(NamedTuple):
@@ -86,6 +96,7 @@ class Mean(Observable):
     every: int = static(default=10)
     burn_in: int = static(default=0)
     covariance: bool = static(default=False)
+    continued = True
     sums = Moments
 
     def __post_init__(self) -> None:
@@ -95,10 +106,10 @@ class Mean(Observable):
     def alike(self) -> Any:
         return None if self.covariance else Moments
 
-    def part(self, sums: Moments, start: int, stop: int) -> Moments:
-        if self.covariance:
-            return sums
-        return Moments(sums.count, sums.mean[..., start:stop, :, :], sums.squares[..., start:stop, :, :])
+    def part(self, sums: Any, start: int, stop: int) -> Any:
+        """Of `Moments`, or of a row."""
+        count, *rest = sums
+        return sums if self.covariance else type(sums)(count, *(leaf[..., start:stop, :, :] for leaf in rest))
 
     def open(self, memory: Any, valid: jax.Array, group: Callable) -> tuple[jax.Array, jax.Array]:
         """How many values a group has at every observation, and one over how many its pivot is the mean of."""
@@ -110,49 +121,70 @@ class Mean(Observable):
         del memory
         return ()
 
-    def follow(
-        self, parts: tuple, memory: tuple, valid: jax.Array, number: Any, group: Callable
-    ) -> tuple[Moments, Any]:
-        """The moments of all parts: of few components in one loop, of more each part in a loop of its own."""
+    def follow(self, parts: tuple, memory: tuple, valid: jax.Array, number: Any, group: Callable) -> tuple[tuple, Any]:
+        """The values, and who is there: they are summed around the pivot of the row that they are added to."""
         del number
-        there, dtype = group(valid), jnp.result_type(*parts)
-        count, share = (n.astype(dtype) for n in memory)
-        if self.covariance:
-            parts = (join_parts(parts),)
-        bundles = [[part] for part in parts]
-        if not self.covariance and sum(map(len, parts)) <= TOGETHER:
-            bundles = [[part[i : i + 1] for part in parts for i in range(len(part))]]
-        pivots, sums, squares = [], [], []
-        for bundle in bundles:
-            values = [group(part.astype(dtype)) for part in bundle]
-            # around the mean of some of the values, so that a large mean with a small spread loses no digits
-            first = [jnp.where(there[:, :PIVOTS], v[..., :PIVOTS, :], 0) for v in values]
-            around = [total * share for total in lax.optimization_barrier(sum_together(first))]
-            apart = [jnp.where(there, v - p[..., None, :], 0) for v, p in zip(values, around, strict=True)]
-            pivots += around
+        return ((join_parts(parts),) if self.covariance else parts, group(valid)), memory
+
+    def row(self, found: tuple, memory: tuple, nth: Any, group: Callable) -> Running:
+        del nth
+        return self.complete(self.extend(self.restart(found, memory, group), found, memory, group), 1, memory)
+
+    def restart(self, found: tuple, memory: tuple, group: Callable) -> Running:
+        (parts, there), (count, share) = found, memory
+        pivots = []
+        for bundle in self._bundles(parts):
+            first = [jnp.where(there[:, :PIVOTS], group(part)[..., :PIVOTS, :], 0) for part in bundle]
+            pivots += [total * share.astype(total.dtype) for total in sum_together(first)]
+        pivot = jnp.concatenate(pivots)
+        squares = jnp.zeros((len(pivot) ** 2 if self.covariance else len(pivot), *pivot.shape[1:]), pivot.dtype)
+        return Running(count, pivot, jnp.zeros_like(pivot), squares)
+
+    def extend(self, row: Running, found: tuple, memory: tuple, group: Callable) -> Running:
+        (parts, there), sums, squares, start = found, [], [], 0
+        for bundle in self._bundles(parts):
+            apart = []
+            for part in bundle:
+                pivot = row.pivot[start : start + len(part), :, None]
+                apart.append(jnp.where(there, group(part) - pivot, 0))
+                start += len(part)
             if self.covariance:
+                products = jnp.einsum("irmg,jrmg->ijrg", apart[0], apart[0])
                 sums.append(sum_members(apart[0]))
-                deviation = jnp.where(there, apart[0] - (sums[0] / jnp.maximum(count, 1))[..., None, :], 0)
-                products = jnp.einsum("irmg,jrmg->ijrg", deviation, deviation)
                 squares.append(products.reshape(-1, *products.shape[2:]))
-                continue
-            found = sum_with_squares(apart)
-            sums += found[0]
+            else:
+                found_sums, found_squares = sum_with_squares(apart)
+                sums += found_sums
+                squares += found_squares
+        return row._replace(sums=row.sums + jnp.concatenate(sums), squares=row.squares + jnp.concatenate(squares))
+
+    def complete(self, row: Running, times: Any, memory: tuple) -> Running:
+        return row._replace(count=memory[0] * times)
+
+    def _bundles(self, parts: tuple) -> list[list[jax.Array]]:
+        """What is summed in one loop, in float32 at least: few components together, of more each part."""
+        dtype = jnp.result_type(jnp.float32, *parts)
+        parts = tuple(part.astype(dtype) for part in parts)
+        if self.covariance or sum(map(len, parts)) > TOGETHER:
+            return [[part] for part in parts]
+        return [[part[i : i + 1] for part in parts for i in range(len(part))]]
+
+    @np.errstate(invalid="ignore", over="ignore")  # values that are not finite are the user's
+    def settle(self, row: Running) -> Moments:
+        k, shift = row.sums.shape[-3], row.sums / row.count.clip(1)
+        if not self.covariance:
             # the pivot is within a few standard deviations of the mean: little is lost in the difference
-            squares += [jnp.maximum(b - a * a / jnp.maximum(count, 1), 0) for a, b in zip(*found, strict=True)]
-        sums, squares = jnp.concatenate(sums), jnp.concatenate(squares)
-        shift = sums / jnp.maximum(count, 1)
-        return Moments(count, jnp.concatenate(pivots) + shift, squares), memory
+            return Moments(row.count, row.pivot + shift, (row.squares - row.sums * shift).clip(0))
+        products = row.sums[..., :, None, :, :] * shift[..., None, :, :, :]
+        squares = row.squares - products.reshape(row.squares.shape)
+        least = np.where(np.eye(k, dtype=bool), 0, -np.inf).reshape(-1, 1, 1)
+        return Moments(row.count, row.pivot + shift, squares.clip(least.astype(squares.dtype)))
+
+    def begin(self, sums: Moments, parts: int) -> Running:
+        return Running(sums.count, sums.mean, 0 * sums.mean, sums.squares / parts)
 
     def merge(self, a: Moments, b: Moments) -> Moments:
         return merge_moments(a, b)
-
-    @property
-    def closed(self) -> bool:
-        return not self.covariance
-
-    def total(self, rows: Moments) -> Moments:
-        return total_moments(rows)
 
     def mean_of(self, sums: Moments) -> np.ndarray:
         """The statistic: the finished mean, (component, ...)."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-SHORT = 32  # members that XLA sums in one loop
+SHORT, TERMS = 32, 64  # members that XLA sums in one loop, and terms of all arrays
 PAIRED = 8  # members that one loop adds up, with their squares
 
 
@@ -19,12 +19,14 @@ def sum_members(values: jax.Array) -> jax.Array:
 def sum_together(values: Sequence[jax.Array]) -> list[jax.Array]:
     """The sums over axis -2 of arrays of one shape, in one loop.
 
-    In pieces of at most 32 members: XLA cuts longer sums into windows, whose loops take five times as long.
+    In pieces of at most 32 members: XLA cuts longer sums into windows, whose loops take five times as long; and of at most
+    64 terms: LLVM does not unroll longer ones, and then goes through the groups one by one.
     """
     *lead, members, groups = values[0].shape
-    if members <= SHORT:
+    short = min(SHORT, max(2, TERMS // len(values)))
+    if members <= short:
         return _reduce(values, len(lead))
-    pieces = -(-members // SHORT)
+    pieces = -(-members // short)
     each = -(-members // pieces)
     padding = [(0, 0)] * len(lead) + [(0, pieces * each - members), (0, 0)]
     values = [jnp.pad(v, padding).reshape(*lead, pieces, each, groups) for v in values]

@@ -18,8 +18,8 @@ class Observable(abc.ABC):
     """Base of the reducers. Fields of every subclass: `measure`, `every` (steps), `burn_in` (steps left out first).
 
     On the device, `reduce` turns the values of a tile's particles into sums over groups, or `follow` where values come in
-    parts or are remembered; `merge` adds such sums, for tiles, devices, times and restarts alike. Sums have the trailing
-    axes (component, rung, group).
+    parts or are remembered; `extend` adds an observation to a row of several; `settle` makes sums of a row, and `merge` adds
+    them, for tiles, devices, times and restarts alike. Sums have the trailing axes (component, rung, group).
     """
 
     measure: Any
@@ -29,7 +29,7 @@ class Observable(abc.ABC):
     keeps_time = False  # every row is kept apart
     in_turn = False  # tiles are merged one after the other, not in pairs: a row is larger than the values of a tile
     ragged = False  # an observation is several rows, how many by its number
-    closed = False  # `total` merges many rows at once, which costs the host less than in pairs
+    continued = False  # sums of several observations depend on their order: a row goes on where a block ends
     sums: type | None = None  # the NamedTuple of its sums; None for a bare array
 
     def values(self, potential: Potential, integrator: Integrator, state: Any) -> tuple[jax.Array, ...]:
@@ -96,12 +96,19 @@ class Observable(abc.ABC):
         del memory, nth, group
         return found
 
-    def add(self, rows: Any, at: Any, found: Any, memory: Any, nth: Any, group: Callable) -> Any:
-        """Rows with the nth of an observation added to one that is there: only of whole numbers."""
-        new = self.row(found, memory, nth, group)
-        there = jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, at, 0, keepdims=False), rows)
-        put = lambda a, v: jax.lax.dynamic_update_index_in_dim(a, v, at, 0)  # noqa: E731
-        return jax.tree.map(put, rows, self.merge(there, new))
+    def restart(self, found: Any, memory: Any, group: Callable) -> Any:
+        """A row without observations, as the first of them needs it: of sums that are whole numbers, or `continued`."""
+        shapes = jax.eval_shape(lambda: self.row(found, memory, 0, group))
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def extend(self, row: Any, found: Any, memory: Any, group: Callable) -> Any:
+        """A row with an observation added."""
+        return self.merge(row, self.row(found, memory, 0, group))
+
+    def complete(self, row: Any, times: Any, memory: Any) -> Any:
+        """A row to which no more is added, after so many observations."""
+        del times, memory
+        return row
 
     def unroll(self, rows: Any, start: int, stop: int, most: int) -> Iterator[tuple[int, Any]]:
         """Rows of the observations start … stop - 1, on the host, as (level, rows) that a record takes in order.
@@ -128,12 +135,13 @@ class Observable(abc.ABC):
     def merge(self, a: Any, b: Any) -> Any:
         """The sums of both."""
 
-    def total(self, rows: Any) -> Any:
-        """Sums (groups, rows, component, rung, unit) merged along their axis of rows, on the host, if it is `closed`.
+    def settle(self, row: Any) -> Any:
+        """What `merge` adds, from rows as they come from the device."""
+        return row
 
-        The rows of a group are of the same particles.
-        """
-        raise NotImplementedError(f"{type(self).__name__} is merged in pairs")
+    def begin(self, sums: Any, parts: int) -> Any:
+        """The inverse of `settle`: a row for `extend`, for each of so many parts of the particles."""
+        raise NotImplementedError(f"{type(self).__name__} does not go on with rows")
 
     @abc.abstractmethod
     def result(self, record: Record, setting: Setting, *, after: int = 0) -> Any:

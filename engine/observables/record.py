@@ -2,10 +2,11 @@
 
 Every observation is a row of sums over groups of particles. Rows are merged in pairs aligned to their number in the run,
 in float64: the result after N rows does not depend on how they arrived. There are 64 to 128 blocks once a run is long, so
-that rows may be merged before they arrive, up to 64 in one: whole numbers, whose sums are exact in any order, on the
-device; others all at once on the host, for which the rows of a group that is not complete are kept.
+that the device may add up to 64 observations before they arrive: in parts, as it comes, whole numbers, whose sums are exact
+in any order; in their own order others, for which a row that is not complete is kept as the device left it.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 
 MOST = 128  # blocks; then pairs are merged
-MOST_MERGED = 6  # levels that are merged before they arrive: 64 rows of int32
+MOST_MERGED = 6  # levels that are merged before they arrive: 64 observations
 
 
 def level_of(number: int) -> int:
@@ -86,7 +87,9 @@ class Record:
             None,
             0,
         )  # the newest rows, as far as they do not complete a group that arrives as one
-        self.open: Any = None  # of which kinds that are merged at once keep these rows, (1, rows, ...) of each part
+        self.open: list | None = (
+            None  # the leaves of the tail as it is on the device, (tiles, ...); None if not continued
+        )
 
     @property
     def blocks(self) -> Any:
@@ -105,19 +108,21 @@ class Record:
         twin.__dict__ = {**self.__dict__, "pending": list(self.pending)}
         return twin
 
-    def push(self, rows: Any, level: int = 0, begun: int = 0, still_open: Any = None) -> None:
+    def push(
+        self, rows: Any, level: int = 0, begun: int = 0, *, whole: bool = False, opened: list | None = None
+    ) -> None:
         """Append rows of sums, oldest first, each of the 2^level observations of a group; groups follow one another.
 
-        begun: observations in the last row, if it is not complete: the next rows begin with the rest of that group, or
-        with all of it if there are rows still_open.
+        begun: observations in the last row, if it is not complete. The first row is the rest of the group that was begun
+        before, or the whole of it. opened: of the last row if it is not complete, for `open`.
         """
-        if self.tail is not None and self.open is None:
+        if self.tail is not None and not whole:
             rows = join(self.merge(jax.tree.map(lambda a: a[None], self.tail), cut(rows, 0, 1)), cut(rows, 1, None))
         n, tail = length(rows) - (begun > 0), None
         if begun:
             tail = jax.tree.map(lambda a: a[-1], rows)
         self.rows += (n << level) + begun - self.tail_rows
-        self.tail, self.tail_rows, self.open = tail, begun, still_open
+        self.tail, self.tail_rows, self.open = tail, begun, opened
         self._push(level, cut(rows, 0, n))
         while not self.keep and self._full >= MOST:
             blocks, n = self.blocks, self._full
@@ -137,6 +142,14 @@ class Record:
         self.pending[level] = cut(rows, n - 1, n) if n % 2 else None
         if n > 1:
             self._push(level + 1, pairs(self.merge, cut(rows, 0, n - n % 2)))
+
+    def gather(self, level: int) -> None:
+        """Make the rows that wait below a level the tail, as of a group that arrives as one."""
+        waiting = [row for row in reversed(self.pending[:level]) if row is not None]
+        if waiting:
+            self.tail = jax.tree.map(lambda a: a[0], functools.reduce(self.merge, waiting))
+            self.tail_rows = self.rows & ((1 << level) - 1)
+            self.pending[:level] = [None] * level
 
     def after(self, step: int = 0) -> tuple[np.ndarray, Any]:
         """Blocks that begin after `step`: the last step of each, and their sums; the rest that fills no block is last."""

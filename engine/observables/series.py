@@ -79,6 +79,11 @@ class Series(Observable):
     def follow(self, parts: tuple, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[Any, Any]:
         return self.measure.follow(parts, memory, valid, number, group)  # of a Mean: else values are kept as they are
 
+    def row(self, found: Any, memory: Any, nth: Any, group: Callable) -> Any:
+        if not isinstance(self.measure, Mean):
+            return found
+        return self.measure.settle(self.measure.row(found, memory, nth, group))
+
     def merge(self, a: Any, b: Any) -> Any:
         return self.measure.merge(a, b)
 

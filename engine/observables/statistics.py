@@ -74,31 +74,6 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     return Moments(count, delta, squares)
 
 
-def total_moments(rows: Moments) -> Moments:
-    """All rows along axis 1, of the same particles, merged at once on the host: around the first, then around their mean.
-
-    Differences from the first row are summed as they come: each has a relative error of 10⁻⁷ in float32, and their sum
-    hardly more. The mean, and what is merged later, are float64.
-    """
-    n, count = rows.mean.shape[1], rows.count[:, 0].astype(float)
-    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite are the user's
-        away = rows.mean - rows.mean[:, :1]
-        shift = _sum_rows(away) / n
-        away *= away
-        squares = _sum_rows(rows.squares) + count * (_sum_rows(away) - n * shift**2)
-        shift += rows.mean[:, 0]
-    return Moments(n * count, shift, squares.clip(0))
-
-
-def _sum_rows(rows: np.ndarray) -> np.ndarray:
-    """The sum along axis 1 in halves: numpy's own has an order that depends on the other axes, and rounds by it."""
-    while (n := rows.shape[1]) > 1:
-        half = n // 2
-        paired = rows[:, :half] + rows[:, half : 2 * half]
-        rows = np.concatenate([paired, rows[:, 2 * half :]], 1) if n % 2 else paired
-    return rows[:, 0].astype(float)
-
-
 class Estimate(NamedTuple):
     """A value and its standard error, each (component, rung), with the degrees of freedom of the error."""
 
