@@ -86,6 +86,12 @@ def shown(rate: Any) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
+def turns_table(rows: list[dict[str, Any]]) -> str:
+    sizes = sorted({int(n) for row in rows for n in row[RATE]})
+    body = [[row["scheme"], str(row["d"]), *(shown(row[RATE].get(str(n))) for n in sizes)] for row in rows]
+    return table(["scheme", "d", *(f"{n:,} particles" for n in sizes)], body)
+
+
 def rates_table(rows: list[dict[str, Any]], names: list[str]) -> str:
     body = [
         [row["scheme"], str(row["d"]), f"{row['n']:,}", *(shown(row[RATE].get(name)) for name in names)] for row in rows
@@ -169,10 +175,10 @@ switched off (`cpu_options` in `engine/hardware.py`). 16,384 particles at d = 1,
 before in five alternated pairs of runs, medians on a machine that varies by 20 %.
 
 Observing is timed in calls of `simulate` that go on with a long run, host included. On one core, host apart, energy, two
-temperatures and a histogram of 8,192 particles take 13 to 19 µs beside 78 to 86 µs for ten steps at d = 1: half of them the
-histogram, 1 ns a particle; the other half one loop that sums four components with their squares, and short kernels. On two
-cores the host's work comes on top, which takes a core from the devices: about 7 µs an observation, 4 of them for adding up
-the sums of many observations.
+temperatures and a histogram of 8,192 particles take 10 to 13 µs of kernels beside some 80 µs for ten steps at d = 1, and 2
+to call them: one loop sums four components with their squares; the histogram counts bits, eight members of 64 groups at a
+time. The device adds up 64 observations before the host sees them, whose work takes a core from the devices: 3 to 5 µs an
+observation.
 
 On a GPU the same code runs with one large tile. Two bounds, for an H100 with 3.35 TB/s and 132 × 64 integer lanes at
 1.7 GHz: noise that goes through memory once costs 24 bytes a coordinate-step, 140 billion a second; Threefry with one
@@ -183,6 +189,13 @@ instruction a rotation costs 40 integer operations a normal, 360 billion a secon
 Millions of coordinate-steps a second.
 
 {rates_table(grid, names)}
+
+## From 10⁴ to 10⁷ coordinates
+
+Millions of coordinate-steps a second, all populations of a line in turns: the machine drifts from one line of the grid to
+the next.
+
+{turns_table(found["flatness"])}
 
 ## Other libraries
 
