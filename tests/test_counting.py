@@ -10,7 +10,7 @@ from heatbath.engine.observables.bits import BITS, MEMBERS, bit_planes, count_pl
 from heatbath.engine.observables.tally import WHOLE, whole
 
 
-@pytest.mark.parametrize("cells", [1, 2, 3, 53, 63, 64, 2**BITS - 1])
+@pytest.mark.parametrize("cells", [1, 2, 53, 63, 64, 2**BITS - 1])
 @pytest.mark.parametrize(
     ("k", "rungs", "members", "groups"), [(1, 1, MEMBERS, 64), (3, 2, 2 * MEMBERS, 5), (1, 1, 1024, 64)]
 )
@@ -25,8 +25,8 @@ def test_counts(cells, k, rungs, members, groups):
         np.testing.assert_array_equal(found[:, cell], (place == cell).sum(axis=2))
 
 
-@pytest.mark.parametrize("members", [1, 31, 32, 79, 128])
-@pytest.mark.parametrize("bins", [1, 50, 124, 125, 1000])
+@pytest.mark.parametrize("members", [1, 79, 128])
+@pytest.mark.parametrize("bins", [1, 50, 124, 125])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_histogram_of_a_tile(members, bins, dtype):
     """With values outside, on the edges, and that are no numbers; and particles that are not there."""
