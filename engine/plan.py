@@ -245,7 +245,7 @@ def batch_of(
     sums = jax.tree.leaves(row)
     exact = all(leaf.dtype.kind in "iu" for leaf in sums)
     grouped = (exact and not first.keeps_time) or first.continued
-    merged = not layout.ladder and ((exact and grouped) or (first.in_turn and layout.tiles > layout.devices))
+    merged = not layout.ladder and layout.tiles > layout.devices and ((exact and grouped) or first.in_turn)
     # a memory is copied at every block, so that rows of half its size cost little beside it; not if tiles share them
     tiles = layout.tiles // layout.devices
     copied = 4 * tiles * layout.tile * sum(leaf.size for leaf in jax.tree.leaves(first.memory(value)))

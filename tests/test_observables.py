@@ -358,7 +358,7 @@ def test_a_measure_that_is_not_finite_warns_of_nothing_but_itself(recwarn):
     assert run.records[0].rows == 300 and not recwarn.list
 
 
-@pytest.mark.parametrize("burn_in", [5, 3000, 3001])
+@pytest.mark.parametrize("burn_in", [5, 3001])
 def test_burn_in_ends_a_block_and_costs_few(burn_in, monkeypatch):
     """What is left out needs no rows: blocks are as long as without observables, and the first is right."""
     blocks, window = [], plan.Plan.window
