@@ -17,7 +17,7 @@ from jax import lax
 
 from .hardware import cpu_options
 from .noise import Stream, advance_counter, blocks, normals, normals_of_few, uniforms
-from .observing import Kept, close_row, empty_rows, first_row, fold_tiles, observe, observe_tile, reducer
+from .observing import Kept, close_row, empty_row, empty_rows, fold_tiles, observe, observe_tile, reducer
 from .program import Batch, Carry, Program, Window
 from .protocols import Draw, Noise
 
@@ -236,18 +236,17 @@ def evolve_tile(
         carry = (low, carried, rows)
         return lax.while_loop(lambda c: c[0] < high, lambda c: segment(c, noise, j, high), carry)[1:]
 
-    batches = tuple(zip(program.batches, reducers, strict=True))
     opened = tuple(o.open(memory, valid, layout.grouped) for o, memory in zip(reducers, carry.memories, strict=True))
     begun = tuple(
-        first_row(rows[b]) if batch.grouped and not batch.continued else carry.begun[b]
-        for b, batch in enumerate(program.batches)
+        empty_row(batch) if batch.grouped and not batch.continued else row
+        for batch, row in zip(program.batches, carry.begun, strict=True)
     )
     last = quotient(at.high + layout.steps - 1, layout.steps)
     carry = Carry(carry.state, opened, begun)
     carry, rows = lax.fori_loop(quotient(at.low, layout.steps), last, block, (carry, rows))
     rows = tuple(
-        close_row(*batch, Kept(*kept), last_number(b, at.high), at.levels[b], origins[b])
-        for b, (batch, *kept) in enumerate(zip(batches, rows, carry.memories, carry.begun, strict=True))
+        close_row(program.batches[b], reducers[b], kept, last_number(b, at.high), at.levels[b], origins[b])
+        for b, kept in enumerate(map(Kept, rows, carry.memories, carry.begun))
     )
     closed = tuple(o.close(memory) for o, memory in zip(reducers, carry.memories, strict=True))
     begun = tuple(row if batch.continued else () for batch, row in zip(program.batches, carry.begun, strict=True))
@@ -296,8 +295,7 @@ def _run_tiles(
     """The tiles of one device, one after the other."""
     schedules = lambda i: [values[i - at.low] for values in scheduled]  # noqa: E731
 
-    first = jax.tree.map(lambda a: a[0], (particle, carry))
-    zeros = empty_rows(program, (shared, first[0], schedules(at.low)), first[1])
+    zeros = empty_rows(program, shared)
     split = lambda rows, merged: tuple(  # noqa: E731
         row if batch.merged == merged else None for batch, row in zip(program.batches, rows, strict=True)
     )

@@ -14,7 +14,7 @@ from jax import lax
 
 from .observables import Observable
 from .observables.members import join_parts
-from .program import Batch, Carry, Program
+from .program import Batch, Program
 
 
 def observe_tile(
@@ -34,26 +34,19 @@ def observe_tile(
     return reducer(program, batch, shared).follow(parts, memory, valid, number, layout.grouped)
 
 
-def empty_rows(program: Program, ingredients: tuple, carry: Carry) -> tuple:
+def empty_rows(program: Program, shared: list) -> tuple:
     """Rows of zeros for each batch, as they are for a tile."""
-    valid = jax.ShapeDtypeStruct((program.layout.tile,), jnp.bool_)
 
-    def empty(batch: Batch, memory: Any) -> Any:
-        def row(state: Any, memory: Any, valid: jax.Array) -> Any:
-            memory = observable.open(memory, valid, program.layout.grouped)
-            found = observe_tile(program, batch, ingredients, state, memory, valid, np.int32(0))
-            return observable.row(*found, np.int32(0), program.layout.grouped)
+    def empty(batch: Batch) -> Any:
+        count = reducer(program, batch, shared).before(batch.capacity)
+        return jax.tree.map(lambda s: jnp.zeros((count, *s.shape), s.dtype), batch.row)
 
-        observable = reducer(program, batch, ingredients[0])
-        shapes = jax.eval_shape(row, carry.state, memory, valid)
-        return jax.tree.map(lambda s: jnp.zeros((observable.before(batch.capacity), *s.shape), s.dtype), shapes)
-
-    return tuple(map(empty, program.batches, carry.memories))
+    return tuple(map(empty, program.batches))
 
 
-def first_row(rows: Any) -> Any:
-    """A row of zeros like those that are there."""
-    return jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), rows)
+def empty_row(batch: Batch) -> Any:
+    """A row of zeros, as it is for a tile."""
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), batch.row)
 
 
 def reducer(program: Program, batch: Batch, shared: list) -> Observable:

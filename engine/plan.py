@@ -36,7 +36,6 @@ class Plan(NamedTuple):
     most: int  # steps that a block may take
     parts: tuple[tuple[int, int, int], ...]  # of each observable: its batch, and its components there
     firsts: tuple[int, ...]  # of each batch: the step of its first observation
-    shapes: tuple  # of each batch: those of a row of a tile; None where values are kept
     label: str
 
     @classmethod
@@ -63,7 +62,7 @@ class Plan(NamedTuple):
         plan = cls(
             program=program, shared=config.shared, particle=layout.spread(layout.pack(config.particle)),
             schedules=config.schedules,
-            keys=stream_keys(leg_key(run.key, run.leg)), parts=(), firsts=(), shapes=(),
+            keys=stream_keys(leg_key(run.key, run.leg)), parts=(), firsts=(),
             most=SCHEDULED_STEPS if config.schedules else MOST_STEPS,
             label=f"{scheme} · {layout.particles * layout.rungs:,} particles",
         )  # fmt: skip
@@ -79,18 +78,16 @@ class Plan(NamedTuple):
             (o.every, run.records[i].first, o.keeps_time, o.alike if o.alike is not None else i)
             for i, o in enumerate(observables)
         ]
-        layout, batches, shapes, parts = self.program.layout, [], [], {}
+        layout, batches, parts = self.program.layout, [], {}
         for number, key in enumerate(dict.fromkeys(keys)):
             members = tuple(i for i, k in enumerate(keys) if k == key)
             ends = np.cumsum([sizes[i].size for i in members])
             parts |= {i: (number, int(end - sizes[i].size), int(end)) for i, end in zip(members, ends, strict=True)}
             value = jax.ShapeDtypeStruct((int(ends[-1]),), jnp.result_type(*(sizes[i] for i in members)))
-            row = shape_of_row(observables[members[0]], value, layout)
-            batches.append(batch_of(members, observables[members[0]], value, row, layout))
-            shapes.append(row)
+            batches.append(batch_of(members, observables[members[0]], value, layout))
         program = self.program._replace(batches=tuple(batches))
         return self._replace(
-            program=program, parts=tuple(parts[i] for i in range(len(observables))), shapes=tuple(shapes),
+            program=program, parts=tuple(parts[i] for i in range(len(observables))),
             firsts=tuple(run.records[batch.members[0]].first for batch in batches),
         )  # fmt: skip
 
@@ -110,16 +107,16 @@ class Plan(NamedTuple):
         """What a run carries in the layout of the blocks, a part for each device."""
         layout = self.program.layout
         memories = tuple(run.memories[batch.members[0]] for batch in self.program.batches)
-        begun = tuple(self._begun(run, *each) for each in zip(self.program.batches, self.shapes, strict=True))
+        begun = tuple(self._begun(run, batch) for batch in self.program.batches)
         begun = jax.tree.map(jnp.asarray, begun)  # as later blocks get it: compiled once
         return layout.spread(Carry(layout.pack(run.state), layout._replace(last=True).pack(memories), begun))
 
-    def _begun(self, run: Run, batch: Batch, shape: Any) -> Any:
+    def _begun(self, run: Run, batch: Batch) -> Any:
         """The rows (tiles, ...) that a batch goes on with: as they were left, or their sums where tiles have changed."""
         if not batch.continued:
             return ()
         layout, records = self.program.layout, [run.records[i] for i in batch.members]
-        rows = jax.tree.map(lambda s: np.zeros((layout.tiles, *s.shape), s.dtype), shape)
+        rows = jax.tree.map(lambda s: np.zeros((layout.tiles, *s.shape), s.dtype), batch.row)
         if records[0].tail is None:
             return rows
         leaves, treedef = jax.tree.flatten(rows)
@@ -219,9 +216,9 @@ class Plan(NamedTuple):
 
 def shape_of_row(first: Observable, value: jax.ShapeDtypeStruct, layout: Layout) -> Any:
     """The shapes of a row of a tile, of observables that all reduce like `first`; value: as for `batch_of`."""
-    if first.keeps_particles:
-        return None
     of_tile = lambda a: jax.ShapeDtypeStruct((*a.shape, layout.tile), a.dtype)  # noqa: E731
+    if first.keeps_particles:
+        return of_tile(value)
     valid, memory = of_tile(jax.ShapeDtypeStruct((), jnp.bool_)), jax.tree.map(of_tile, first.memory(value))
     return jax.eval_shape(functools.partial(_row, layout=layout), first, of_tile(value), memory, valid)
 
@@ -234,14 +231,13 @@ def _row(first: Observable, values: Any, memory: Any, valid: Any, *, layout: Lay
     return first.row(*found, np.int32(0), layout.grouped)
 
 
-def batch_of(
-    members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeStruct, row: Any, layout: Layout
-) -> Batch:
+def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeStruct, layout: Layout) -> Batch:
     """The batch of observables that all reduce like `first`; value: the shape (k,) of their components side by side."""
     capacity = lambda room, size: int(np.clip(room // (4 * size), 1, MOST_ROWS))  # noqa: E731
+    row = shape_of_row(first, value, layout)
+    plain = Batch(members, first.every, 1, particles=True, grouped=False, continued=False, merged=False, row=row)
     if first.keeps_particles:
-        rows = capacity(ROW_BYTES, value.size * layout.tile * layout.tiles)
-        return Batch(members, first.every, rows, particles=True, grouped=False, continued=False, merged=False)
+        return plain._replace(capacity=capacity(ROW_BYTES, value.size * layout.tile * layout.tiles))
     sums = jax.tree.leaves(row)
     exact = all(leaf.dtype.kind in "iu" for leaf in sums)
     grouped = (exact and not first.keeps_time) or first.continued
@@ -253,4 +249,4 @@ def batch_of(
     size = first.before(MOST_ROWS) * sum(leaf.size for leaf in sums) // MOST_ROWS  # of an observation's rows
     rows = 1 << capacity(room, size * (1 if merged else tiles)).bit_length() - 1  # to be merged in pairs
     rows = min(rows, MOST) if first.continued else rows  # no block takes more
-    return Batch(members, first.every, rows, False, grouped, first.continued, merged)
+    return plain._replace(capacity=rows, particles=False, grouped=grouped, continued=first.continued, merged=merged)

@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     grouped: bool  # a row may be the sums of several observations
     continued: bool  # a row that is not complete goes on in the next block, as a tile left it; else it begins at zero
     merged: bool  # the tiles of a device add to the same rows, one after the other
+    row: Any  # the shapes of a row of a tile
 
 
 class Program(NamedTuple):
