@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .block import evolve_tile
+from .block import evolve_tile, quotient
 from .checks import check_fit
 from .configuration import STEP, configure
 from .layout import Layout, arrange, block_length
@@ -52,17 +52,18 @@ def advance(potential: Callable, integrator: Any, state: Any, key: Any, start: A
     at = Window(
         low=start - base,
         high=start - base + steps,
+        draws=quotient(start - base + steps + length - 1, length),
         pairs=words(base // 2 * integrator.noise.normals),
         scalars=words(base // 2 * integrator.noise.scalars),
         step=words(base),
         periods=tuple((words(base // c.period), base % c.period) for c in potential.chance),
-        phases=(),
-        numbers=(),
-        levels=(),
+        watches=(),
     )
     scheduled = lambda i: [jnp.asarray(f(base + i), dtype) for _, _, f in config.schedules]  # noqa: E731
     keys = stream_keys(key_words(key))
-    particle, inner = (jax.tree.map(lambda a: a[0], layout.pack(tree)) for tree in (config.particle, state))
+    particle, inner = (
+        jax.tree.map(lambda a: a[0], layout.pack(tree, traced=True)) for tree in (config.particle, state)
+    )
     carry = Carry(inner, ())
-    carry, _, _ = evolve_tile(program, config.shared, particle, scheduled, carry, (), keys, at, jnp.int32(0))
-    return layout.unpack(jax.tree.map(lambda a: a[None], carry.state))
+    carry, _ = evolve_tile(program, config.shared, particle, scheduled, carry, (), keys, at, jnp.int32(0))
+    return layout.unpack(jax.tree.map(lambda a: a[None], carry.state), traced=True)

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from .hardware import cpu_options
+from .layout import Layout
 from .noise import Stream, advance_counter, blocks, normals, normals_of_few, uniforms
 from .observing import Kept, close_row, empty_row, empty_rows, fold_tiles, observe, observe_tile, reducer
 from .program import Batch, Carry, Program, Window
@@ -171,24 +172,19 @@ def evolve_tile(
     keys: dict,
     at: Window,
     tile: Any,
-) -> tuple[Carry, tuple, jax.Array]:
-    """A tile through the window: what it carries on, rows of each batch, and which particles are not finite.
+    place: Any = 0,
+) -> tuple[Carry, tuple]:
+    """A tile through the window: what it carries on, and the rows of each batch.
 
-    scheduled: from a step, counted like `at.low`, to the values of all schedules at that step. rows: zeros, or those that
-    other tiles have added to.
+    scheduled: from a step, counted like `at.low`, to the values of all schedules at that step. rows: of all tiles of a
+    device, zeros or what others have added to; place: the tile's among them.
     """
     layout = program.layout
-    ids, valid, _ = layout.identify(tile)
+    ids, valid = layout.identify(tile)
     whole = long_row(program, ids)
     ingredients = lambda i: (shared, particle, scheduled(i))  # noqa: E731
 
-    def last_number(b: int, steps: Any) -> jax.Array:
-        """The number of a batch's last observation up to a step."""
-        return at.numbers[b] + quotient(at.phases[b] + steps, program.batches[b].every)
-
     reducers = [reducer(program, batch, shared) for batch in program.batches]
-    # a row is a group of 2^level observations, aligned to their numbers
-    origins = [o.before(last_number(b, at.low) + 1) >> at.levels[b] for b, o in enumerate(reducers)]
 
     def step_until(stop: Any, i: Any, state: Any, noise: tuple, j: Any) -> Any:
         step = lambda c: (c[0] + 1, step_tile(program, ingredients(c[0]), c[1], noise, ids, c[0], j))  # noqa: E731
@@ -196,13 +192,16 @@ def evolve_tile(
 
     def look(b: int, kept: Kept, state: Any, end: Any) -> Kept:
         """What a batch keeps after it has observed a state, of the steps before `end`."""
-        batch, number = program.batches[b], last_number(b, end)
+        batch, watch = program.batches[b], at.watches[b]
+        number = watch.number + quotient(watch.phase + end, batch.every)
         find = lambda: observe_tile(program, batch, ingredients(end - 1), state, kept.memory, valid, number)  # noqa: E731
-        return observe(program, batch, reducers[b], find, kept, number, at.levels[b], origins[b])
+        return observe(program, batch, reducers[b], find, kept, number, watch, place)
 
     def segment(carry: tuple, noise: tuple, j: Any, high: Any) -> tuple:
         i, (state, memories, begun), rows = carry
-        since = [remainder(phase + i, batch.every) for batch, phase in zip(program.batches, at.phases, strict=True)]
+        since = [
+            remainder(watch.phase + i, batch.every) for batch, watch in zip(program.batches, at.watches, strict=True)
+        ]
         due = [i + batch.every - steps for batch, steps in zip(program.batches, since, strict=True)]
         stop = functools.reduce(jnp.minimum, due, high)
         turn, state = step_until(stop, i, state, noise, j)
@@ -210,7 +209,7 @@ def evolve_tile(
         for every in dict.fromkeys(batch.every for batch in program.batches):
             together = [b for b, batch in enumerate(program.batches) if batch.every == every]
 
-            def due_now(c: tuple, every: int = every, phase: Any = at.phases[together[0]]) -> Any:
+            def due_now(c: tuple, every: int = every, phase: Any = at.watches[together[0]].phase) -> Any:
                 return (c[0] <= stop) & (remainder(phase + stop, every) == 0)
 
             def observing(c: tuple, together: list = together) -> tuple:
@@ -241,24 +240,27 @@ def evolve_tile(
         empty_row(batch) if batch.grouped and not batch.continued else row
         for batch, row in zip(program.batches, carry.begun, strict=True)
     )
-    last = quotient(at.high + layout.steps - 1, layout.steps)
     carry = Carry(carry.state, opened, begun)
-    carry, rows = lax.fori_loop(quotient(at.low, layout.steps), last, block, (carry, rows))
+    carry, rows = lax.fori_loop(np.int32(0), at.draws, block, (carry, rows))
     rows = tuple(
-        close_row(program.batches[b], reducers[b], kept, last_number(b, at.high), at.levels[b], origins[b])
+        close_row(program.batches[b], reducers[b], kept, at.watches[b].last, place)
         for b, kept in enumerate(map(Kept, rows, carry.memories, carry.begun))
     )
     closed = tuple(o.close(memory) for o, memory in zip(reducers, carry.memories, strict=True))
     begun = tuple(row if batch.continued else () for batch, row in zip(program.batches, carry.begun, strict=True))
-    carry = Carry(carry.state, closed, begun)
-    axes = lambda a: tuple(range(a.ndim - 1)) if layout.last else tuple(range(1, a.ndim))  # noqa: E731
+    return Carry(carry.state, closed, begun), rows
+
+
+def find_broken(layout: Layout, tiles: Any, state: Any) -> jax.Array:
+    """Which particles are not finite, (tiles, tile)."""
+    axes = lambda a: tuple(range(1, a.ndim - 1) if layout.last else range(2, a.ndim))  # noqa: E731
     finite = [
         jnp.all(jnp.isfinite(leaf), axis=axes(leaf))
-        for leaf in jax.tree.leaves(carry.state)
+        for leaf in jax.tree.leaves(state)
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     ]
-    broken = ~functools.reduce(jnp.logical_and, finite, valid | True) & valid
-    return carry, rows, broken
+    valid = layout.identify(tiles[:, None])[1]
+    return ~functools.reduce(jnp.logical_and, finite, valid | True) & valid
 
 
 def run_block(
@@ -274,10 +276,10 @@ def run_block(
     layout = program.layout
     on_cpu = jax.default_backend() == "cpu"
     compiled = _compiled(on_cpu and layout.elementwise, on_cpu and layout.devices > 1)
-    tiles = np.arange(layout.tiles).reshape(layout.devices, -1)
+    firsts = np.arange(0, layout.tiles, layout.tiles // layout.devices, dtype=np.int32)
     parts = [
-        compiled(program, shared, mine, scheduled, part, keys, at, indices)
-        for mine, part, indices in zip(particle, carry, tiles, strict=True)
+        compiled(program, shared, mine, scheduled, part, keys, at, first)
+        for mine, part, first in zip(particle, carry, firsts, strict=True)
     ]
     return tuple(zip(*parts, strict=True))  # pyright: ignore[reportReturnType]
 
@@ -290,33 +292,22 @@ def _compiled(elementwise: bool, shared: bool) -> Any:
 
 
 def _run_tiles(
-    program: Program, shared: list, particle: list, scheduled: list, carry: Carry, keys: dict, at: Window, indices: Any
+    program: Program, shared: list, particle: list, scheduled: list, carry: Carry, keys: dict, at: Window, first: Any
 ) -> tuple[Carry, tuple, jax.Array]:
-    """The tiles of one device, one after the other."""
+    """The tiles of one device, one after the other, each in its place: what a scan collected would be zeros first."""
     schedules = lambda i: [values[i - at.low] for values in scheduled]  # noqa: E731
 
-    zeros = empty_rows(program, shared)
-    split = lambda rows, merged: tuple(  # noqa: E731
-        row if batch.merged == merged else None for batch, row in zip(program.batches, rows, strict=True)
-    )
+    def tile(place: Any, c: tuple) -> tuple:
+        mine, carry = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, place, 0, keepdims=False), (particle, c[0]))
+        carry, rows = evolve_tile(program, shared, mine, schedules, carry, c[1], keys, at, first + place, place)
+        return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, place, 0), c[0], carry), rows
 
-    def tile(merged: tuple, inputs: tuple) -> tuple:
-        particle, carry, index = inputs
-        rows = tuple(empty if row is None else row for row, empty in zip(merged, zeros, strict=True))
-        carry, rows, broken = evolve_tile(program, shared, particle, schedules, carry, rows, keys, at, index)
-        return split(rows, True), (carry, split(rows, False), broken)
-
-    def finish(batch: Batch, merged: Any, rows: Any) -> Any:
-        if batch.merged:
-            return jax.tree.map(lambda a: a[None], merged)
-        if batch.particles or batch.continued or program.layout.ladder:
+    def finish(batch: Batch, rows: Any) -> Any:
+        if batch.merged or batch.particles or batch.continued or program.layout.ladder:
             return rows
         return fold_tiles(reducer(program, batch, shared), rows)
 
-    if len(indices) == 1:  # a loop of one turn would copy the rows to its results
-        own = jax.tree.map(lambda a: a[0], (particle, carry, indices))
-        merged, found = tile(split(zeros, True), own)
-        carry, rows, broken = jax.tree.map(lambda a: a[None], found)
-    else:
-        merged, (carry, rows, broken) = lax.scan(tile, split(zeros, True), (particle, carry, indices))
-    return carry, tuple(map(finish, program.batches, merged, rows)), broken
+    layout, tiles = program.layout, program.layout.tiles // program.layout.devices
+    carry, rows = lax.fori_loop(np.int32(0), np.int32(tiles), tile, (carry, empty_rows(program, shared, tiles)))
+    broken = find_broken(layout, first + jnp.arange(tiles, dtype=jnp.int32), carry.state)
+    return carry, tuple(map(finish, program.batches, rows)), broken

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .noise import Stream, counter, key_words, normals, stream_key
+from .noise import Stream, box_muller, key_words, stream_key, threefry
 from .pytree import size_of
 
 
@@ -28,14 +28,17 @@ def scatter(position: Any, particles: int, *, scale: Any = 1.0, key: Any = 0) ->
     if spread.shape not in ((), (size,)):
         raise ValueError(f"scale must be a number or have one value a coordinate, ({size},); got shape {spread.shape}")
     spread = np.broadcast_to(spread, (size,)).astype(dtype)
-    return _scatter(position, spread, stream_key(key_words(key), Stream.POSITIONS), particles=int(particles))
+    words, zero = stream_key(key_words(key), Stream.POSITIONS), np.zeros(1, np.uint32)
+    first = threefry(words[:1], words[1:], zero, zero)  # on the host: in the program it would take as long as all else
+    return _scatter(position, spread, first, particles=int(particles))
 
 
 @functools.partial(jax.jit, static_argnames=("particles",))
 def _scatter(position: Any, spread: Any, key: Any, *, particles: int) -> Any:
+    """key: of the normals number 0 and 1, see noise.py."""
     flat, unravel = ravel_pytree(position)
     ids = jnp.arange(particles, dtype=jnp.uint32)[:, None]
     coordinates = jnp.arange(flat.size, dtype=jnp.uint32)[None]
     dtype = jnp.result_type(jnp.float32, flat.dtype)
-    xi = normals(key, counter(0), 1, ids, coordinates, dtype)[0].real
+    xi = box_muller(*threefry(key[0], key[1], ids, coordinates), dtype)[0]
     return jax.vmap(unravel)((flat + spread * xi).astype(flat.dtype))

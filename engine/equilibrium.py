@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
+from .hardware import ONCE, jit
 from .protocols import Potential
 from .pytree import check_count, size_of, upcast
 
@@ -19,8 +20,6 @@ IN_A_BIN = 24  # points of Gauss and Legendre
 HALVINGS, SETTLED = 30, 1e-10
 REACH = np.array([0.25, 1.0, 3.0, 9.0])  # standard deviations from the mean at which wide bins are cut too
 HINTS, CUTS = 512, 32  # draws, and quantiles at which bins are cut
-# for functions that take longer to compile than to run
-ONCE: dict[str, str | int] = {"xla_backend_optimization_level": 0}
 
 
 class NotKnown(ValueError):
@@ -86,7 +85,7 @@ class Solvable(Potential):
         return Equilibrium(potential=self, temperature=float(value), like=like)
 
 
-@functools.partial(jax.jit, compiler_options=ONCE)
+@jit(ONCE)
 def _derivatives(landscape: Solvable, temperature: Any, like: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """log Z and its first two derivatives in the temperature."""
     log_z = lambda t: landscape.log_partition(t, like)  # noqa: E731

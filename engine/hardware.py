@@ -5,6 +5,7 @@ import ctypes
 import functools
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +14,17 @@ import jax
 # and loops that touch up to 100,000 bytes a turn compiled whole, without a call for every operation: those of up to a
 # thousand particles
 LLVM_OPTIONS = "--force-vector-interleave=4,xla_cpu_small_while_loop_byte_threshold=100000"
+
+# XLA hands small reductions to a kernel library whose dispatch costs more than the sums of a tile
+ELEMENTWISE: dict[str, str | int] = {"xla_cpu_experimental_ynn_fusion_type": ""}
+WIDE: dict[str, str | int] = {"xla_cpu_prefer_vector_width": 512}  # which it does not use unasked
+# it would cut each loop into as many tasks as there are devices: half of a tile's noise would be drawn on the other core
+# and lie in its cache, and every observation would wait for it
+SHARED: dict[str, str | int] = {"xla_disable_hlo_passes": "cpu-parallel-task-assigner"}
+# XLA's newer emitters take some 10 ms for each loop of a program. What they gain is lost where one moves data, or runs
+# once; nor is it worth optimising, unless it may be large
+PLAIN: dict[str, str | int] = {"xla_cpu_use_fusion_emitters": False}
+ONCE: dict[str, str | int] = {**PLAIN, "xla_backend_optimization_level": 0}
 
 
 def tune_cpu(devices: int | None = None) -> None:
@@ -54,23 +66,35 @@ def trim_memory() -> None:
 def cpu_options(*, elementwise: bool, shared: bool) -> dict[str, str | int]:
     """Compiler options for this CPU, as far as this jaxlib knows them.
 
-    elementwise: for loops over elements. XLA hands small reductions to a kernel library whose dispatch costs more than the
-    sums of a tile; and it does not use 512-bit registers unasked. shared: for several devices at work at once. XLA would
-    cut each of their loops into as many tasks as there are devices: half of a tile's noise would be drawn on the other
-    core and lie in its cache, and every observation would wait for it.
+    elementwise: for loops over elements. shared: for several devices at work at once.
     """
-    wanted: dict[str, str | int] = {}
-    if elementwise:
-        wanted["xla_cpu_experimental_ynn_fusion_type"] = ""
-        cpuinfo = pathlib.Path("/proc/cpuinfo")
-        if cpuinfo.exists() and "avx512f" in cpuinfo.read_text():
-            wanted["xla_cpu_prefer_vector_width"] = 512
-    if shared:
-        wanted["xla_disable_hlo_passes"] = "cpu-parallel-task-assigner"
-    return wanted if _known(wanted) else {name: value for name, value in wanted.items() if _known({name: value})}
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    wide = elementwise and cpuinfo.exists() and "avx512f" in cpuinfo.read_text()
+    return known(**(ELEMENTWISE if elementwise else {}), **(WIDE if wide else {}), **(SHARED if shared else {}))
 
 
-def _known(options: dict[str, str | int]) -> bool:
+def jit(options: dict[str, str | int], **keywords: Any) -> Callable[[Callable], Callable]:
+    """`jax.jit` with those of the compiler options that this jaxlib knows: asked at the first call, since that starts JAX.
+
+    As all of JAX's that have options, not to be called inside of a traced function.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        compiled = functools.cache(lambda: jax.jit(function, compiler_options=known(**options), **keywords))
+        return functools.wraps(function)(lambda *arguments, **named: compiled()(*arguments, **named))
+
+    return decorate
+
+
+def known(**options: str | int) -> dict[str, str | int]:
+    """Those of the options, all from above, that this jaxlib knows."""
+    if _accepted(**ELEMENTWISE, **WIDE, **SHARED, **ONCE):  # one question instead of several
+        return options
+    return {name: value for name, value in options.items() if _accepted(**{name: value})}
+
+
+@functools.cache
+def _accepted(**options: str | int) -> bool:
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except Exception:  # jaxlib raises its own error types for an unknown option, which differ between versions

@@ -1,6 +1,5 @@
 """What a scheme samples at its finite step: predicted averages of the thermodynamic quantities, and by which method."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .equilibrium import ONCE, Equilibrium, Solvable, integrate
+from .equilibrium import Equilibrium, Solvable, integrate
+from .hardware import ONCE, jit
 from .linear import NoStationary, NotLinear, linear_map
 from .marks import Sweep
 from .observables.measurements import (
@@ -146,7 +146,7 @@ def _normal_cdf(x: np.ndarray) -> np.ndarray:
     return ndtr(x)
 
 
-@functools.partial(jax.jit, compiler_options=ONCE)
+@jit(ONCE)
 def _forms(integrator: Integrator, potential: Solvable, zeros: Any, x: Any) -> list:
     """Energy and force at x, the energy's Hessian, and, with momenta, that of the kinetic energy in the ravelled state."""
     origin, unravel = ravel_pytree(zeros)

@@ -5,12 +5,12 @@ particle-first, so that one alone fills vectors, and matrix products keep their 
 cache with their noise; every tile runs all steps of the block before the next one starts. Public arrays are (n, ...), or
 (rungs, n, ...) in a ladder; `pack` and `unpack` go between.
 
-The rule, on a CPU: a tile has at most 2^15 coordinates and 8,192 particles, a device at least 64 of them, and a block of
-noise about 2^17 normals (half a MiB) but at least four steps: of two, XLA makes slower code. The noise of few particles
-is drawn along time, as one long vector. An accelerator wants few long loops: its tiles have up to 2^24 coordinates.
+The rule, on a CPU: a tile has at most 2^15 coordinates and 8,192 particles, a multiple of 512 where that takes at most
+2 % of padding, a device at least 64 of them, and a block of noise about 2^17 normals (half a MiB) but at least four
+steps: of two, XLA makes slower code. The noise of few particles is drawn along time, as one long vector. An accelerator
+wants few long loops: its tiles have up to 2^24 coordinates.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .hardware import PLAIN, jit
 from .pytree import size_of
 
 LANES = 32  # particles along the vector axis come in multiples of this
@@ -26,6 +27,8 @@ LONG = 32  # particles of so many coordinates lie along vectors themselves
 FEW, SHORT = 8, 1024  # below so many particles, or coordinates in all, noise is drawn along time
 HEAVY = 1024  # an energy that computes arrays of more elements is no loop over coordinates
 GROUPS = 64  # observables are sums in this many groups of particles, one a particle when there are fewer
+PAIRED = 8  # members of a group that one loop adds up, with their squares; a remainder takes a loop of its own,
+SPARE = 1.02  # which is worth so much padding
 
 
 class Layout(NamedTuple):
@@ -60,13 +63,20 @@ class Layout(NamedTuple):
         """Whole rungs in a tile; 1 where a rung has several tiles."""
         return max(1, self.tile // self.padded)
 
-    def identify(self, tile: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Particle ids (uint32) and validity of a tile's particles, shape (tile,), and its first rung."""
+    def identify(self, tile: Any) -> tuple[jax.Array, jax.Array]:
+        """Particle ids (uint32) and validity of a tile's particles, shape (tile,)."""
         flat = jnp.asarray(tile, jnp.uint32) * np.uint32(self.tile) + jnp.arange(self.tile, dtype=jnp.uint32)
+        if self.rungs == 1:
+            return flat, flat < np.uint32(self.particles)
         rung, place = flat // np.uint32(self.padded), flat % np.uint32(self.padded)
         ids = place if self.shared_noise else rung * np.uint32(self.particles) + place
-        valid = (place < np.uint32(self.particles)) & (rung < np.uint32(self.rungs))
-        return ids, valid, rung[0].astype(jnp.int32)
+        return ids, (place < np.uint32(self.particles)) & (rung < np.uint32(self.rungs))
+
+    def members(self) -> np.ndarray:
+        """How many particles each group of each tile has: (tiles, rungs in the tile, groups)."""
+        rung, place = np.divmod(np.arange(self.tiles * self.tile), self.padded)
+        valid = (place < self.particles) & (rung < self.rungs)
+        return self.grouped(valid.reshape(self.tiles, self.tile)).sum(axis=-2, dtype=np.int32)
 
     @property
     def tiles_of_rung(self) -> int:
@@ -85,35 +95,24 @@ class Layout(NamedTuple):
         rows = values.reshape(*shape, each)[..., : each // self.groups * self.groups]
         return rows.reshape(*shape, -1, self.groups)
 
-    def pack(self, tree: Any) -> Any:
-        """Public leaves (lead, ...) as (tiles, ..., tile), or (tiles, tile, ...) particle-first."""
-        return self._pack(tree) if jax.tree.leaves(tree) else tree  # nothing costs as much to compile as something
+    def pack(self, tree: Any, *, traced: bool = False) -> Any:
+        """Public leaves (lead, ...) as (tiles, ..., tile), or (tiles, tile, ...) particle-first.
 
-    def unpack(self, tree: Any) -> Any:
+        traced: inside of a traced function.
+        """
+        if not jax.tree.leaves(tree):  # nothing costs as much to compile as something
+            return tree
+        return _pack(self, tree) if traced else _packed(self, tree)
+
+    def unpack(self, tree: Any, *, traced: bool = False) -> Any:
         """The inverse of `pack`."""
-        return self._unpack(tree) if jax.tree.leaves(tree) else tree
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _pack(self, tree: Any) -> Any:
-        def leaf(a: Any) -> jax.Array:
-            a = jnp.asarray(a).reshape(self.rungs, self.particles, *np.shape(a)[len(self.lead) :])
-            rest = [(0, 0)] * (a.ndim - 2)
-            # padding repeats the last particle: its dynamics is as tame as a real one's
-            a = jnp.pad(a, [(0, 0), (0, self.padded - self.particles), *rest], mode="edge")
-            a = a.reshape(self.rungs * self.padded, *a.shape[2:])
-            a = jnp.pad(a, [(0, self.tiles * self.tile - len(a)), *rest], mode="edge")
-            a = a.reshape(self.tiles, self.tile, *a.shape[1:])
-            return jnp.moveaxis(a, 1, -1) if self.last else a
-
-        return jax.tree.map(leaf, tree)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def _unpack(self, tree: Any) -> Any:
-        return jax.tree.map(lambda a: self._public(jnp.moveaxis(a, -1, 1) if self.last else a, 0), tree)
+        if not jax.tree.leaves(tree):
+            return tree
+        return _unpack(self, tree) if traced else _unpacked(self, tree)
 
     def unpack_recorded(self, values: np.ndarray) -> np.ndarray:
         """Recorded values on the host, (tiles, rows, ..., tile) in any layout, as (rows, lead, ...)."""
-        return self._public(np.moveaxis(values, -1, 2), 1)
+        return self.public(np.moveaxis(values, -1, 2), 1)
 
     def spread(self, tree: Any) -> tuple[Any, ...]:
         """Packed leaves cut into one part for each device, and put there."""
@@ -134,9 +133,9 @@ class Layout(NamedTuple):
 
     def unpack_mask(self, mask: np.ndarray) -> np.ndarray:
         """A truth for each particle, (tiles, tile), as (lead)."""
-        return self._public(mask, 0)
+        return self.public(mask, 0)
 
-    def _public(self, a: Any, before: int) -> Any:
+    def public(self, a: Any, before: int) -> Any:
         """(tiles, `before` axes, tile, ...) as (`before` axes, lead, ...)."""
         a = (np if isinstance(a, np.ndarray) else jnp).moveaxis(a, 0, before)
         kept, rest = a.shape[:before], a.shape[before + 2 :]
@@ -144,6 +143,27 @@ class Layout(NamedTuple):
         a = a.reshape(*kept, -1, *rest)[(*every, slice(0, self.rungs * self.padded))]
         a = a.reshape(*kept, self.rungs, self.padded, *rest)[(*every, slice(None), slice(0, self.particles))]
         return a if self.ladder else a[(*every, 0)]
+
+
+def _pack(layout: Layout, tree: Any) -> Any:
+    def leaf(a: Any) -> jax.Array:
+        a = jnp.asarray(a).reshape(layout.rungs, layout.particles, *np.shape(a)[len(layout.lead) :])
+        rest = [(0, 0)] * (a.ndim - 2)
+        # padding repeats the last particle: its dynamics is as tame as a real one's
+        a = jnp.pad(a, [(0, 0), (0, layout.padded - layout.particles), *rest], mode="edge")
+        a = a.reshape(layout.rungs * layout.padded, *a.shape[2:])
+        a = jnp.pad(a, [(0, layout.tiles * layout.tile - len(a)), *rest], mode="edge")
+        a = a.reshape(layout.tiles, layout.tile, *a.shape[1:])
+        return jnp.moveaxis(a, 1, -1) if layout.last else a
+
+    return jax.tree.map(leaf, tree)
+
+
+def _unpack(layout: Layout, tree: Any) -> Any:
+    return jax.tree.map(lambda a: layout.public(jnp.moveaxis(a, -1, 1) if layout.last else a, 0), tree)
+
+
+_packed, _unpacked = (jit(PLAIN, static_argnums=0)(moves) for moves in (_pack, _unpack))
 
 
 def choose(
@@ -168,6 +188,8 @@ def choose(
         tiles = max(math.ceil(padded / width), min(devices, max(1, padded // GROUPS)))
         tiles = math.ceil(tiles / devices) * devices if tiles > devices else tiles  # no device may have one less to do
         tile = math.ceil(padded / tiles / unit) * unit
+        whole = math.ceil(tile / (PAIRED * unit)) * PAIRED * unit
+        tile = whole if whole <= SPARE * tile else tile
         padded = tile * math.ceil(padded / tile)
         total = (rungs or 1) * padded // tile
     else:

@@ -6,7 +6,6 @@ solved in float64 whatever the precision of the process; no Monte Carlo. Transie
 m_n = Aⁿ m_0 and S_n = Σ + Aⁿ (S_0 - Σ) Aⁿᵀ.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .equilibrium import ONCE
+from .hardware import ONCE, jit
 from .protocols import Integrator, Noise, Potential
 from .pytree import pytree, ravel, upcast
 
@@ -109,7 +108,7 @@ def boundary(holds: Callable[[float], bool], low: float, high: float, halvings: 
     return float(low)
 
 
-@functools.partial(jax.jit, compiler_options=ONCE)
+@jit(ONCE)
 def _matrices(integrator: Integrator, potential: Potential, origin: Any) -> tuple:
     """Steps from zero, from each unit of state and noise, and from two other places; and how to read a state."""
     x, unravel_position = ravel_pytree(origin)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from .configuration import evaluate
+from .hardware import PLAIN, jit
 from .marks import Each, Sweep, is_mark
 from .pytree import named_leaves
 from .run import Run
@@ -81,6 +82,6 @@ def snapshot_energies(run: Run) -> np.ndarray:
     return np.asarray(energies, float)
 
 
-@jax.jit
+@jit(PLAIN)
 def _energies(potential: Any, positions: Any) -> jax.Array:
     return jax.vmap(lambda x: potential.value_and_gradient(x)[0])(positions)

@@ -14,7 +14,7 @@ from jax import lax
 
 from .observables import Observable
 from .observables.members import join_parts
-from .program import Batch, Program
+from .program import Batch, Program, Watch
 
 
 def observe_tile(
@@ -34,12 +34,12 @@ def observe_tile(
     return reducer(program, batch, shared).follow(parts, memory, valid, number, layout.grouped)
 
 
-def empty_rows(program: Program, shared: list) -> tuple:
-    """Rows of zeros for each batch, as they are for a tile."""
+def empty_rows(program: Program, shared: list, tiles: int) -> tuple:
+    """Rows of zeros for each batch, (tiles, rows, ...); with 1 for tiles that add to the same rows."""
 
     def empty(batch: Batch) -> Any:
-        count = reducer(program, batch, shared).before(batch.capacity)
-        return jax.tree.map(lambda s: jnp.zeros((count, *s.shape), s.dtype), batch.row)
+        count = (1 if batch.merged else tiles, reducer(program, batch, shared).before(batch.capacity))
+        return jax.tree.map(lambda s: jnp.zeros((*count, *s.shape), s.dtype), batch.row)
 
     return tuple(map(empty, program.batches))
 
@@ -70,19 +70,21 @@ def observe(
     find: Callable,
     kept: Kept,
     number: Any,
-    level: Any,
-    origin: Any,
+    watch: Watch,
+    place: Any,
 ) -> Kept:
     """What a batch keeps after an observation.
 
-    find: gives what `Observable.follow` does. number: the observation's. Rows are of 2^level observations, aligned to their
-    number, the first at the number `origin` of rows.
+    find: gives what `Observable.follow` does. number: the observation's. place: the tile's among those of its device.
     """
     rows, memory, begun = kept
-    group, at = program.layout.grouped, (observable.before(number) >> level) - origin
+    group = program.layout.grouped
     found, after = find()
     if not batch.grouped:
-        put = lambda n, rows: put_row(batch, observable, rows, at + n, observable.row(found, after, n, group))  # noqa: E731
+        at = observable.before(number) - observable.before(watch.first)
+        put = lambda n, rows: put_row(  # noqa: E731
+            batch, observable, rows, place, at + n, observable.row(found, after, n, group)
+        )
         if observable.ragged:
             rows = lax.fori_loop(0, observable.before(number + 1) - observable.before(number), put, rows)
         else:
@@ -95,30 +97,32 @@ def observe(
 
     def renew(c: tuple) -> tuple:
         turn, rows, row = c
-        rows = put_row(batch, observable, rows, jnp.maximum(at - 1, 0), observable.complete(row, 1 << level, memory))
+        before = (number >> watch.level) - watch.origin - 1  # -1 as the block begins: where the next one is put later
+        rows = put_row(batch, observable, rows, place, before, row)
         return turn + 1, rows, observable.restart(again()[0], memory, group)
 
-    starts = number & ((1 << level) - 1) == 0
+    starts = number & (watch.group - 1) == 0
     _, rows, begun = lax.while_loop(lambda c: starts & (c[0] < 1), renew, (np.int32(0), rows, begun))
     return Kept(rows, after, observable.extend(begun, found, memory, group))
 
 
-def close_row(batch: Batch, observable: Observable, kept: Kept, number: Any, level: Any, origin: Any) -> Any:
-    """The rows of a block that ends after an observation, with the row that is begun in its place."""
-    if not batch.grouped:
-        return kept.rows
-    times = (number & ((1 << level) - 1)) + 1
-    row = observable.complete(kept.begun, times, kept.memory)
-    return put_row(batch, observable, kept.rows, jnp.maximum((number >> level) - origin, 0), row)
+def close_row(batch: Batch, observable: Observable, kept: Kept, last: Any, place: Any) -> Any:
+    """The rows of a block that ends, with the row that is begun in its place."""
+    return put_row(batch, observable, kept.rows, place, last, kept.begun) if batch.grouped else kept.rows
 
 
-def put_row(batch: Batch, observable: Observable, rows: Any, at: Any, new: Any) -> Any:
+def put_row(batch: Batch, observable: Observable, rows: Any, place: Any, at: Any, new: Any) -> Any:
     """The rows with a new one in its place, added to what other blocks or tiles have put there."""
+    place, at = (jnp.asarray(index, jnp.int32) for index in (0 if batch.merged else place, at))
+    where = lambda a: (place, at, *[np.int32(0)] * (a.ndim - 2))  # noqa: E731
+    signed = {"allow_negative_indices": False}  # they are taken as the nearest that is there
     if batch.merged:
-        there = jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, at, 0, keepdims=False), rows)
+        there = jax.tree.map(
+            lambda a: lax.dynamic_slice(a, where(a), (1, 1, *a.shape[2:]), **signed).reshape(a.shape[2:]), rows
+        )
         # in a loop of one turn all is read before anything is written; else all rows would be copied
         new = lax.fori_loop(at, at + 1, lambda _, new: observable.merge(there, new), new)
-    return jax.tree.map(lambda a, v: lax.dynamic_update_index_in_dim(a, v, at, 0), rows, new)
+    return jax.tree.map(lambda a, v: lax.dynamic_update_slice(a, v[None, None], where(a), **signed), rows, new)
 
 
 def fold_tiles(observable: Observable, rows: Any) -> Any:

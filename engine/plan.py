@@ -108,7 +108,7 @@ class Plan(NamedTuple):
         layout = self.program.layout
         memories = tuple(run.memories[batch.members[0]] for batch in self.program.batches)
         begun = tuple(self._begun(run, batch) for batch in self.program.batches)
-        begun = jax.tree.map(jnp.asarray, begun)  # as later blocks get it: compiled once
+        begun = jax.device_put(begun)  # as later blocks get it: compiled once
         return layout.spread(Carry(layout.pack(run.state), layout._replace(last=True).pack(memories), begun))
 
     def _begun(self, run: Run, batch: Batch) -> Any:
@@ -116,22 +116,17 @@ class Plan(NamedTuple):
         if not batch.continued:
             return ()
         layout, records = self.program.layout, [run.records[i] for i in batch.members]
-        rows = jax.tree.map(lambda s: np.zeros((layout.tiles, *s.shape), s.dtype), batch.row)
+        rows = np.zeros((layout.tiles, *batch.row.shape), batch.row.dtype)
         if records[0].tail is None:
             return rows
-        leaves, treedef = jax.tree.flatten(rows)
-        join = lambda a, *parts: parts[0] if a.shape[-3] == 1 else np.concatenate(parts, -3)  # noqa: E731
-        around = lambda a: (len(a), *a.shape[-2:])  # all but the components  # noqa: E731
-        if all(r.open and list(map(around, r.open)) == list(map(around, leaves)) for r in records):
-            return jax.tree.unflatten(treedef, map(join, leaves, *(r.open for r in records)))
         first = run.named_observables()[batch.members[0]][1]
-        known = [
-            jax.tree.leaves(first.begin(r.tail, layout.tiles_of_rung)) for r in records
-        ]  # (component, rung, group)
-        for row, *parts in zip(leaves, *known, strict=True):
-            for rung, sums in enumerate(np.moveaxis(join(row, *parts), -2, 0)):
-                tiles, within = layout.place(rung)
-                row[tiles, :, within] = sums
+        begun = [first.begin(r.tail, layout.tiles_of_rung) for r in records]  # (component, rung, group)
+        around = lambda a: (len(a), *a.shape[-2:])  # all but the components  # noqa: E731
+        if all(r.open and all(around(a) == around(rows) for a in r.open or ()) for r in records):
+            return first.pack([type(row)(*(r.open or ())) for r, row in zip(records, begun, strict=True)])
+        for rung, sums in enumerate(np.moveaxis(first.pack(begun), -2, 0)):
+            tiles, within = layout.place(rung)
+            rows[tiles, :, within] = sums
         return rows
 
     def unpack(self, carry: tuple) -> dict[str, Any]:
@@ -181,6 +176,10 @@ class Plan(NamedTuple):
             begin = max(origin, 0)  # groups of observations before number 0 belong to the burn-in
             kept = slice(*(observable.before(number) - observable.before(origin) for number in (begin, stop)))
             row = jax.tree.map(lambda *a, s=kept: np.concatenate([np.asarray(part)[:, s] for part in a]), *parts)
+            if batch.continued:
+                times = np.full((stop - begin, 1, 1, 1), 1 << level, np.int32)
+                times[-1] = (end - 1 & (1 << level) - 1) + 1
+                row = observable.unpack(row, self.program.layout.members()[:, None, None] * times)
             if batch.particles:
                 public = self.program.layout.unpack_recorded(row)
             else:
@@ -228,7 +227,7 @@ def _row(first: Observable, values: Any, memory: Any, valid: Any, *, layout: Lay
     """A row of a tile, under `jit` for its memory alone: at the next call for the same shapes nothing is traced."""
     memory = first.open(memory, valid, layout.grouped)
     found = first.follow((values,), memory, valid, np.int32(0), layout.grouped)
-    return first.row(*found, np.int32(0), layout.grouped)
+    return first.restart(*found, layout.grouped) if first.continued else first.row(*found, np.int32(0), layout.grouped)
 
 
 def batch_of(members: tuple[int, ...], first: Observable, value: jax.ShapeDtypeStruct, layout: Layout) -> Batch:

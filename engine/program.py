@@ -63,18 +63,34 @@ class Carry(NamedTuple):
     begun: tuple = ()  # the row that each batch goes on with, zeros if it is a new one; () if it is not `continued`
 
 
+class Watch(NamedTuple):
+    """When a batch observes in a block, and the rows that it fills there. A row is of 2^level observations, aligned to
+    their numbers, which count from 0 at the record's first.
+    """
+
+    phase: Any  # base step modulo `every`
+    number: Any  # observations up to the base step
+    level: Any
+    group: Any  # 2^level
+    first: Any  # the number of the block's first observation
+    origin: Any  # the row that it falls into
+    last: Any  # rows from there to the one that is begun when the block ends
+
+
 class Window(NamedTuple):
-    """Which steps a block takes, relative to the last multiple of the noise block; integers of the host, traced."""
+    """Which steps a block takes, relative to the last multiple of the noise block.
+
+    Integers of the host, traced. What it can compute is here: a single number costs the compiler as much as an array.
+    """
 
     low: Any  # first step
     high: Any  # one past the last
+    draws: Any  # blocks of noise
     pairs: Any  # 64-bit counter of the first pair of normals, and of scalar normals
     scalars: Any
     step: Any  # 64-bit counter of the first step
     periods: tuple  # for each chance: 64-bit counter of the period, and steps since it began
-    phases: tuple[Any, ...]  # for each batch: base step modulo `every`
-    numbers: tuple[Any, ...]  # for each batch: observations up to the base step, counted from 0 at the record's first
-    levels: tuple[Any, ...]  # for each batch: a row is the sums of 2^level observations
+    watches: tuple[Watch, ...]  # for each batch
 
 
 def window(
@@ -82,17 +98,23 @@ def window(
 ) -> Window:
     """The window of the steps start … start + count - 1; firsts: the step of each batch's first observation."""
     base = start // program.layout.steps * program.layout.steps
+
+    def watch(every: int, first: int, level: int) -> Watch:
+        number = lambda step: step // every - first // every  # of the last observation up to a step # noqa: E731
+        begin, end = number(start) + 1, number(start + count)
+        last = max((end >> level) - (begin >> level), 0)
+        return Watch(*map(np.int32, (base % every, number(base), level, 1 << level, begin, begin >> level, last)))
+
     return Window(
         low=np.int32(start - base),
         high=np.int32(start - base + count),
+        draws=np.int32(-((base - start - count) // program.layout.steps)),
         pairs=counter(base * program.noise.normals // 2),
         scalars=counter(base * program.noise.scalars // 2),
         step=counter(base),
         periods=tuple((counter(base // c.period), np.int32(base % c.period)) for c in program.chance),
-        phases=tuple(np.int32(base % batch.every) for batch in program.batches),
-        numbers=tuple(
-            np.int32((base // batch.every) - first // batch.every)
-            for batch, first in zip(program.batches, firsts, strict=True)
+        watches=tuple(
+            watch(batch.every, first, level)
+            for batch, first, level in zip(program.batches, firsts, levels, strict=True)
         ),
-        levels=tuple(map(np.int32, levels)),
     )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .equilibrium import ONCE
+from .hardware import ONCE, jit
 from .protocols import Integrator, Noise, Potential
 from .pytree import upcast
 
@@ -189,7 +189,7 @@ def _gibbs_nodes(potential: Potential, temperature: float, mean: float, deviatio
     return x, weight / weight.sum()
 
 
-@functools.partial(jax.jit, compiler_options=ONCE)
+@jit(ONCE)
 def _energies(potential: Potential, x: Any) -> jax.Array:
     return jax.vmap(lambda x: potential(x[None]))(x)
 
@@ -253,7 +253,7 @@ def _memory(integrator: Integrator, potential: Potential, mean: float) -> Memory
     return Memory(read, along / max(np.linalg.norm(along), 1.0 * (not made.size)))
 
 
-@functools.partial(jax.jit, compiler_options=ONCE)
+@jit(ONCE)
 def _dependence(integrator: Integrator, potential: Potential, x: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Derivatives of a step in the ravelled state, and of a state in the normals of `init`; where its position is."""
     spec, takes = integrator.noise, integrator.init_noise.normals
@@ -267,7 +267,7 @@ def _dependence(integrator: Integrator, potential: Potential, x: Any) -> tuple[j
     )
 
 
-@functools.partial(jax.jit, static_argnames=("functions",), compiler_options=ONCE)
+@jit(ONCE, static_argnames=("functions",))
 def _map(
     integrator: Integrator, potential: Potential, memory: Memory, x: Any, xi: Any, grid: Any, weight: Any,
     functions: Callable,

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -63,7 +64,7 @@ class Coordinatewise(Solvable):
         if any(map(np.ndim, jax.tree.leaves(self))):  # a number of each coordinate
             return super().value_and_gradient(position)
         x, as_tree = ravel_pytree(position)
-        values, slopes = jax.vmap(jax.value_and_grad(self.one))(x)
+        values, slopes = _slopes(self, x)
         return jnp.sum(values), as_tree(slopes)
 
     def check_temperature(self, temperature: float, like: Any) -> None:
@@ -177,3 +178,9 @@ class Coordinatewise(Solvable):
             samples[todo[keep]], accepted[todo[keep]] = x[keep], True
             round_number += 1
         return jax.vmap(unravel)(jnp.asarray(samples).reshape(n, flat.size))
+
+
+@functools.partial(jax.jit, inline=True)
+def _slopes(potential: Coordinatewise, x: Any) -> tuple[jax.Array, jax.Array]:
+    """Energies and slopes of coordinates (d,): differentiated once for all that asks."""
+    return jax.vmap(jax.value_and_grad(potential.one))(x)

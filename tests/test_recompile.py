@@ -5,6 +5,7 @@ Every compilation of XLA is counted, the small ones of single operations too, as
 
 import dataclasses
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import pytest
 from heatbath import engine, potentials
 from heatbath.engine import observables
 from heatbath.engine.block import _compiled
+from heatbath.engine.plan import Plan
 from heatbath.integrators import BAOA, EulerMaruyama, Splitting
 
 X = np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32) / 2
@@ -166,3 +168,18 @@ def test_equilibria_with_the_same_fields_are_different_programs():
     harmonic = potentials.Harmonic(stiffness=1.0, center=0.5).equilibrium(0.7)
     np.testing.assert_allclose(harmonic.log_partition, 0.5 * np.log(2 * np.pi * 0.7), rtol=1e-12)
     assert abs(well.log_partition - harmonic.log_partition) > 0.01
+
+
+def test_the_first_run_compiles_few_loops(compilations):
+    """A loop takes some 10 ms to compile, of one number as of many: those of a run that observes what it does by default."""
+    start = engine.scatter(jnp.zeros(1), 10_000)
+    before = compilations()
+    run = simulate(potentials.DoubleWell(), EulerMaruyama(step_size=0.01, temperature=0.5), start, observables=None)
+    assert compilations() - before <= 5  # the block, the state's first values, and what goes into its layout and out
+    plan = Plan.of(run)
+    layout, carry = plan.program.layout, plan.pack(run)
+    compiled = _compiled(layout.elementwise, layout.devices > 1)
+    arguments = (plan.shared, plan.particle[0], [], carry[0], plan.keys, plan.window(30, 30), np.int32(0))
+    text = compiled.lower(plan.program, *arguments).compile().as_text()
+    loops = set(re.findall(r"calls=%([\w.]+)", text))
+    assert 20 < len(loops) <= 55

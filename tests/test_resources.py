@@ -1,4 +1,4 @@
-"""Memory and speed that cannot get worse unseen, measured in processes of their own; and the rule of the layout."""
+"""Memory and speed that cannot get worse unseen, measured in processes of their own."""
 
 import json
 import pathlib
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from heatbath import engine
-from heatbath.engine.layout import choose
 
 pytestmark = pytest.mark.alone
 ROOT = pathlib.Path(__file__).parent.parent
@@ -128,22 +127,3 @@ def test_tuning_changes_speed_alone():
 def test_tune_cpu_refuses_what_is_no_number_of_devices(devices):
     with pytest.raises(ValueError, match="positive whole number"):
         engine.tune_cpu(devices)
-
-
-def layouts(**options):
-    return choose(**{"rungs": None, "shared_noise": False, "normals": 1, "heavy": False, "devices": 2, **options})
-
-
-def test_the_rule_of_the_layout():
-    """Cores are used by populations of a few hundred, tiles fit the cache, accelerators get one long loop."""
-    for n, d in ((1_000, 1), (16_384, 2), (10**6, 2), (1_000, 100), (300, 10)):
-        layout = layouts(particles=n, position=np.zeros(d))
-        assert layout.devices == 2 and layout.tiles % 2 == 0
-        assert layout.tile * d <= 2**15 and layout.tile <= 8192 and layout.steps >= 4
-        assert layout.tile * layout.tiles >= n
-    for n in (66_000, 100_000, 10**6):  # no device has a tile more to do than another, and no tile is empty
-        layout = layouts(particles=n, position=np.zeros(1))
-        assert 0 <= layout.tile * layout.tiles - n < 64 * layout.tiles
-    assert layouts(particles=1, position=np.zeros(1)).devices == 1
-    gpu = layouts(particles=262_144, position=np.zeros(2), devices=1, accelerator=True)
-    assert gpu.tiles == 1 and gpu.tile == 262_144

@@ -18,7 +18,7 @@ from heatbath.engine import observables
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("engine", "potentials", "integrators")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-GROUND = {"heatbath.engine." + name for name in ("pytree", "protocols", "noise", "equilibrium")}
+GROUND = {"heatbath.engine." + name for name in ("hardware", "pytree", "protocols", "noise", "equilibrium")}
 ABSTRACT = {engine.Potential, engine.Integrator, observables.Observable, potentials.Solvable, potentials.Coordinatewise}
 
 

@@ -1,6 +1,7 @@
 """Mean, variance and covariance of a measurement over particles and time."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from ..pytree import pytree, static
 from .members import join_parts, sum_members, sum_together, sum_with_squares
@@ -35,7 +37,7 @@ FEWEST_SAMPLES = 5.0  # independent samples a particle, below which it is called
 class Running(NamedTuple):
     """A row of sums while particles and times are added: around a pivot, so that a large mean with a small spread loses no
     digits. Differences from it are summed as they come, as they have a relative error of 10⁻⁷ in float32 and their sums
-    hardly more.
+    hardly more. On the device its arrays lie one below the other, but for the count, which the host knows.
     """
 
     count: Any  # (1, rung, group), whole numbers
@@ -111,41 +113,38 @@ class Mean(Observable):
         count, *rest = sums
         return sums if self.covariance else type(sums)(count, *(leaf[..., start:stop, :, :] for leaf in rest))
 
-    def open(self, memory: Any, valid: jax.Array, group: Callable) -> tuple[jax.Array, jax.Array]:
-        """How many values a group has at every observation, and one over how many its pivot is the mean of."""
+    def open(self, memory: Any, valid: jax.Array, group: Callable) -> jax.Array:
+        """One over how many values the pivot of a group is the mean of."""
         del memory
-        there = group(valid).astype(jnp.int32)[None]
-        return sum_members(there), 1 / jnp.maximum(sum_members(there[..., :PIVOTS, :]), 1)
+        return 1 / jnp.maximum(sum_members(group(valid)[None, ..., :PIVOTS, :].astype(jnp.int32)), 1)
 
     def close(self, memory: Any) -> Any:
         del memory
         return ()
 
-    def follow(self, parts: tuple, memory: tuple, valid: jax.Array, number: Any, group: Callable) -> tuple[tuple, Any]:
+    def follow(self, parts: tuple, memory: Any, valid: jax.Array, number: Any, group: Callable) -> tuple[tuple, Any]:
         """The values, and who is there: they are summed around the pivot of the row that they are added to."""
         del number
         return ((join_parts(parts),) if self.covariance else parts, group(valid)), memory
 
-    def row(self, found: tuple, memory: tuple, nth: Any, group: Callable) -> Running:
+    def row(self, found: tuple, memory: jax.Array, nth: Any, group: Callable) -> jax.Array:
         del nth
-        return self.complete(self.extend(self.restart(found, memory, group), found, memory, group), 1, memory)
+        return self.extend(self.restart(found, memory, group), found, memory, group)
 
-    def restart(self, found: tuple, memory: tuple, group: Callable) -> Running:
-        (parts, there), (count, share) = found, memory
-        pivots = []
+    def restart(self, found: tuple, memory: jax.Array, group: Callable) -> jax.Array:
+        (parts, there), share, pivots = found, memory, []
         for bundle in self._bundles(parts):
             first = [jnp.where(there[:, :PIVOTS], group(part)[..., :PIVOTS, :], 0) for part in bundle]
             pivots += [total * share.astype(total.dtype) for total in sum_together(first)]
-        pivot = jnp.concatenate(pivots)
-        squares = jnp.zeros((len(pivot) ** 2 if self.covariance else len(pivot), *pivot.shape[1:]), pivot.dtype)
-        return Running(count, pivot, jnp.zeros_like(pivot), squares)
+        k, *shape = (sum(map(len, pivots)), *pivots[0].shape[1:])
+        return jnp.concatenate([*pivots, jnp.zeros((k + (k * k if self.covariance else k), *shape), pivots[0].dtype)])
 
-    def extend(self, row: Running, found: tuple, memory: tuple, group: Callable) -> Running:
+    def extend(self, row: jax.Array, found: tuple, memory: jax.Array, group: Callable) -> jax.Array:
         (parts, there), sums, squares, start = found, [], [], 0
         for bundle in self._bundles(parts):
             apart = []
             for part in bundle:
-                pivot = row.pivot[start : start + len(part), :, None]
+                pivot = row[start : start + len(part), :, None]
                 apart.append(jnp.where(there, group(part) - pivot, 0))
                 start += len(part)
             if self.covariance:
@@ -156,10 +155,15 @@ class Mean(Observable):
                 found_sums, found_squares = sum_with_squares(apart)
                 sums += found_sums
                 squares += found_squares
-        return row._replace(sums=row.sums + jnp.concatenate(sums), squares=row.squares + jnp.concatenate(squares))
+        return lax.dynamic_update_slice_in_dim(row, row[start:] + jnp.concatenate([*sums, *squares]), start, 0)
 
-    def complete(self, row: Running, times: Any, memory: tuple) -> Running:
-        return row._replace(count=memory[0] * times)
+    def pack(self, rows: Sequence[Running]) -> np.ndarray:
+        return np.concatenate([leaf for kind in zip(*(row[1:] for row in rows), strict=True) for leaf in kind], axis=-3)
+
+    def unpack(self, row: Any, count: Any) -> Running:
+        size = row.shape[-3]
+        k = math.isqrt(size + 1) - 1 if self.covariance else size // 3
+        return Running(count, row[..., :k, :, :], row[..., k : 2 * k, :, :], row[..., 2 * k :, :, :])
 
     def _bundles(self, parts: tuple) -> list[list[jax.Array]]:
         """What is summed in one loop, in float32 at least: few components together, of more each part."""

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ..layout import PAIRED
+
 SHORT, TERMS = 32, 64  # members that XLA sums in one loop, and terms of all arrays
-PAIRED = 8  # members that one loop adds up, with their squares
 
 
 def sum_members(values: jax.Array) -> jax.Array:

@@ -1,11 +1,12 @@
 """An observable is a measurement and a reducer: sums over particles in groups on the device, over time on the host."""
 
 import abc
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..protocols import Integrator, Potential
 from .measurements import Measurement, as_measurement
@@ -105,11 +106,6 @@ class Observable(abc.ABC):
         """A row with an observation added."""
         return self.merge(row, self.row(found, memory, 0, group))
 
-    def complete(self, row: Any, times: Any, memory: Any) -> Any:
-        """A row to which no more is added, after so many observations."""
-        del times, memory
-        return row
-
     def unroll(self, rows: Any, start: int, stop: int, most: int) -> Iterator[tuple[int, Any]]:
         """Rows of the observations start … stop - 1, on the host, as (level, rows) that a record takes in order.
 
@@ -135,12 +131,20 @@ class Observable(abc.ABC):
     def merge(self, a: Any, b: Any) -> Any:
         """The sums of both."""
 
+    def unpack(self, row: Any, count: Any) -> Any:
+        """Rows as they come from the device, with how many values are in each, as a tree of numpy arrays; if `continued`."""
+        raise NotImplementedError(f"{type(self).__name__} does not go on with rows")
+
+    def pack(self, rows: Sequence[Any]) -> np.ndarray:
+        """The inverse of `unpack`, for the rows of all observables that are reduced as one."""
+        raise NotImplementedError(f"{type(self).__name__} does not go on with rows")
+
     def settle(self, row: Any) -> Any:
-        """What `merge` adds, from rows as they come from the device."""
+        """What `merge` adds, from rows on the host."""
         return row
 
     def begin(self, sums: Any, parts: int) -> Any:
-        """The inverse of `settle`: a row for `extend`, for each of so many parts of the particles."""
+        """The inverse of `settle`, for each of so many parts of the particles; if `continued`."""
         raise NotImplementedError(f"{type(self).__name__} does not go on with rows")
 
     @abc.abstractmethod

@@ -22,7 +22,7 @@ def level_of(number: int) -> int:
     return min(MOST_MERGED, max(0, (2 * number // MOST).bit_length() - 1)) if number > 0 else 0
 
 
-def cut(tree: Any, start: int, stop: int | None, stride: int = 1) -> Any:
+def cut(tree: Any, start: int | None, stop: int | None, stride: int = 1) -> Any:
     """Rows of every leaf."""
     return jax.tree.map(lambda leaf: leaf[start:stop:stride], tree)
 

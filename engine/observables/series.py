@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..protocols import Integrator, Potential
 from ..pytree import pytree, static
 from .mean import History, Mean
+from .members import sum_members
 from .observable import Observable
 from .record import Record
 from .statistics import Setting
@@ -71,7 +73,9 @@ class Series(Observable):
         return super().values(potential, integrator, state)
 
     def open(self, memory: Any, valid: jax.Array, group: Callable) -> Any:
-        return self.measure.open(memory, valid, group) if isinstance(self.measure, Mean) else memory
+        if not isinstance(self.measure, Mean):
+            return memory
+        return sum_members(group(valid)[None].astype(jnp.int32)), self.measure.open(memory, valid, group)
 
     def close(self, memory: Any) -> Any:
         return self.measure.close(memory) if isinstance(self.measure, Mean) else memory
@@ -82,7 +86,8 @@ class Series(Observable):
     def row(self, found: Any, memory: Any, nth: Any, group: Callable) -> Any:
         if not isinstance(self.measure, Mean):
             return found
-        return self.measure.settle(self.measure.row(found, memory, nth, group))
+        count, opened = memory
+        return self.measure.settle(self.measure.unpack(self.measure.row(found, opened, nth, group), count))
 
     def merge(self, a: Any, b: Any) -> Any:
         return self.measure.merge(a, b)

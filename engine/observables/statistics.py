@@ -102,6 +102,14 @@ def pool(merge: Callable, units: Any) -> Any:
     return jax.tree.map(lambda a: a[..., 0], fold(merge, rows))
 
 
+def accumulate(merge: Callable, rows: Any) -> Any:
+    """Rows of sums, each with all before it, by doubling (Hillis and Steele 1986)."""
+    n, step = length(rows), 1
+    while step < n:
+        rows, step = join(cut(rows, 0, step), merge(cut(rows, 0, n - step), cut(rows, step, n))), 2 * step
+    return rows
+
+
 @np.errstate(divide="ignore", invalid="ignore")  # a ratio that does not exist is NaN in the result, not a warning
 def jackknife(merge: Callable, units: Any, statistic: Callable, count: Callable) -> Estimate:
     """Bias-corrected estimate and error of a statistic of merged units (Busing, Meijer, van der Leeden 1999).
@@ -110,19 +118,13 @@ def jackknife(merge: Callable, units: Any, statistic: Callable, count: Callable)
     Units may differ in size. Fewer than two give a NaN error.
     """
     rows = jax.tree.map(lambda a: np.moveaxis(a, -1, 0)[..., None], units)
-    n = length(rows)
-    before, after = [None] * n, [None] * n
-    for i in range(1, n):
-        last = cut(rows, i - 1, i)
-        before[i] = last if before[i - 1] is None else merge(before[i - 1], last)
-        last = cut(rows, n - i, n - i + 1)
-        after[n - i - 1] = last if after[n - i] is None else merge(last, after[n - i])
-    value = statistic(pool(merge, units))
+    n, value = length(rows), statistic(pool(merge, units))
     if n < 2:
         return Estimate(value, np.full(value.shape, np.nan), 0)
-    without = None
-    for a, b in zip(before, after, strict=True):
-        without = join(without, b if a is None else a if b is None else merge(a, b))
+    until = accumulate(merge, rows)
+    since = cut(accumulate(merge, cut(rows, None, None, -1)), None, None, -1)
+    between = merge(cut(until, 0, n - 2), cut(since, 2, n))
+    without = join(join(cut(since, 1, 2), between), cut(until, n - 2, n - 1))
     left_out = np.moveaxis(statistic(jax.tree.map(lambda a: np.moveaxis(a[..., 0], 0, -1), without)), -1, 0)
     counts = np.moveaxis(count(units), -1, 0)
     h = counts.sum(0) / np.maximum(counts, 1e-300)
