@@ -74,9 +74,11 @@ class Layout(NamedTuple):
 
     def members(self) -> np.ndarray:
         """How many particles each group of each tile has: (tiles, rungs in the tile, groups)."""
-        rung, place = np.divmod(np.arange(self.tiles * self.tile), self.padded)
-        valid = (place < self.particles) & (rung < self.rungs)
-        return self.grouped(valid.reshape(self.tiles, self.tile)).sum(axis=-2, dtype=np.int32)
+        each = self.tile // self.rungs_in_tile
+        rung, place = np.divmod(np.arange(self.tiles * self.rungs_in_tile) * each, self.padded)
+        there = np.where(rung < self.rungs, self.particles - place, 0).reshape(self.tiles, self.rungs_in_tile, 1)
+        found = (there - np.arange(self.groups) + self.groups - 1) // self.groups  # member m is particle m · groups + group
+        return found.clip(0, each // self.groups).astype(np.int32)
 
     @property
     def tiles_of_rung(self) -> int:
