@@ -2,12 +2,12 @@
 
 import abc
 import dataclasses
-import functools
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from ..engine.equilibrium import NotKnown, Solvable
@@ -64,7 +64,8 @@ class Coordinatewise(Solvable):
         if any(map(np.ndim, jax.tree.leaves(self))):  # a number of each coordinate
             return super().value_and_gradient(position)
         x, as_tree = ravel_pytree(position)
-        values, slopes = _slopes(self, x)
+        traced = all(isinstance(leaf, Tracer) for leaf in (*jax.tree.leaves(self), x))
+        values, slopes = (_once if traced else _slopes)(self, x)
         return jnp.sum(values), as_tree(slopes)
 
     def check_temperature(self, temperature: float, like: Any) -> None:
@@ -180,7 +181,9 @@ class Coordinatewise(Solvable):
         return jax.vmap(unravel)(jnp.asarray(samples).reshape(n, flat.size))
 
 
-@functools.partial(jax.jit, inline=True)
 def _slopes(potential: Coordinatewise, x: Any) -> tuple[jax.Array, jax.Array]:
-    """Energies and slopes of coordinates (d,): differentiated once for all that asks."""
+    """Energies and slopes of coordinates (d,)."""
     return jax.vmap(jax.value_and_grad(potential.one))(x)
+
+
+_once = jax.jit(_slopes, inline=True)  # differentiated once for all that asks while a program is traced
