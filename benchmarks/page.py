@@ -244,10 +244,11 @@ where it finds all of it the snippet takes {starting[CACHED]:.2f} s. Python's ow
 time on that a package is imported.
 
 A loop takes some 10 ms to compile, of one number as of many: XLA emits each by a pipeline of MLIR passes before LLVM sees
-it. So the host computes what it can and tells the block, which has 45 loops; a test counts them. What runs once or only moves
-data is compiled by XLA's older emitters, in a third of the time. For the block they will not do: they make the same loop of
-the noise, but that of a step takes seven times as long, since they read complex numbers one by one. Less optimisation of the
-block would save 0.15 s more, change no bit and slow no step, but observing would take 1.1 to 1.3 times as long.
+it. So the host computes what it can and tells the block, which has 45 loops; a test counts them. What runs once or only
+moves data is compiled by XLA's older emitters, in a third of the time. For the block they will not do: they make the same
+loop of the noise, but that of a step takes seven times as long, since they read complex numbers one by one. Less
+optimisation of the block would save 0.15 s more, change no bit and slow no step, but observing would take up to 1.3 times as
+long.
 """
 
 
