@@ -236,7 +236,9 @@ def _shapes(run: Run, rungs: list[Theory]) -> list[list[Shape]]:
     """The last snapshot of every rung against the law of its positions."""
     if any(chance.shared for chance in run.potential.chance) or any(theory.state is None for theory in rungs):
         return [[] for _ in rungs]
-    x, u = snapshots(run), snapshot_energies(run)
+    states, x = [theory.state for theory in rungs], snapshots(run)
+    homogeneous = any(state.potential.degree is not None for state in states if state)
+    u = snapshot_energies(run) if homogeneous else [None] * len(rungs)
     return [shapes(x[i], u[i], theory.state, theory.law) for i, theory in enumerate(rungs) if theory.state]
 
 

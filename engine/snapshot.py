@@ -32,11 +32,11 @@ class Shape(NamedTuple):
     decides: bool
 
 
-def shapes(positions: np.ndarray, energies: np.ndarray, state: Equilibrium, law: Law | None) -> list[Shape]:
+def shapes(positions: np.ndarray, energies: np.ndarray | None, state: Equilibrium, law: Law | None) -> list[Shape]:
     """What one snapshot says of each coordinate's histogram, and of the energy where its law is a Gamma law.
 
-    positions: (n, d), ravelled, energies: (n,). law: the scheme's own at its step; without one nothing is decided, since
-    the Gibbs state is not what it samples. Beyond four coordinates the worst speaks for all.
+    positions: (n, d), ravelled. energies: (n,), on a homogeneous landscape. law: the scheme's own at its step; without one
+    nothing is decided, since the Gibbs state is not what it samples. Beyond four coordinates the worst speaks for all.
     """
     n, d = positions.shape
     bins, found = min(MOST_BINS, n // IN_A_BIN), []
@@ -57,7 +57,7 @@ def shapes(positions: np.ndarray, energies: np.ndarray, state: Equilibrium, law:
         kinds = [s._replace(name=f"{s.name}[{i}]") if d > 1 else s for i, both in enumerate(found) for s in both]
     degree = state.potential.degree
     factor = 1.0 if law is None else _factor(law, state)
-    if degree is not None and factor is not None:
+    if energies is not None and degree is not None and factor is not None:
         kinds.append(_gamma(energies / (state.temperature * factor), d / float(degree), law is not None))
     return kinds
 

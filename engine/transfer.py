@@ -240,6 +240,10 @@ class Memory(NamedTuple):
 
 def _memory(integrator: Integrator, potential: Potential, mean: float) -> Memory:
     """A state may hold more: a momentum that is only reported, a random force that acts together with the momentum."""
+    if not integrator.init_noise.normals:
+        start = jax.eval_shape(integrator.init, potential, np.full(1, mean), Noise())
+        if len(jax.tree.leaves(start)) == 1:
+            return Memory(np.zeros(1), np.zeros(0))
     step, made, position = map(np.asarray, _dependence(integrator, potential, np.float64(mean + 0.1)))
     rows = step * (position == 0)
     sizes, axes = np.linalg.svd(rows)[1:]
