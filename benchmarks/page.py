@@ -135,7 +135,10 @@ def page(found: dict[str, Any]) -> str:
     networks = [
         [
             row["work"],
-            *(f"{row['ms a step'].get(who, float('nan')):.2f}" for who in ("heatbath", "without noise", "scan")),
+            *(
+                f"{row['ms a step'][who]:.2f}" if who in row["ms a step"] else ""
+                for who in ("heatbath", "without noise", "scan")
+            ),
         ]
         for row in found["networks"]
     ]
