@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
-.PHONY: demo examples landscapes test soak lint bench bench-integrators clean
+.PHONY: demo examples landscapes test soak lint bench bench-quick bench-integrators clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/demo.py
@@ -32,6 +32,9 @@ lint: .venv/.lint
 bench: .venv/.peers
 	$(BIN)/python benchmarks/performance.py
 	$(BIN)/python benchmarks/page.py
+
+bench-quick: .venv/.peers
+	$(BIN)/python benchmarks/performance.py --quick
 
 bench-integrators: .venv/.peers
 	$(BIN)/python benchmarks/integrators.py

@@ -126,10 +126,16 @@ def scan(scheme: str, n: int, d: int, steps: int, dtype: Any = np.float32) -> Ca
         body = lambda s, key: (step(s, jax.random.normal(key, x.shape, x.dtype)), None)  # noqa: E731
         return lax.scan(body, init(x), jax.random.split(jax.random.key(0), steps))[0]
 
-    compiled, devices = jax.jit(run), jax.local_devices()
-    devices = devices[: min(len(devices), n)]
-    pieces = np.array_split(start(n, d, dtype), len(devices))
-    parts = [jax.device_put(piece, device) for piece, device in zip(pieces, devices, strict=True)]
+    return on_all_devices(run, start(n, d, dtype))
+
+
+def on_all_devices(run: Callable, population: Any) -> Call:
+    """The population, a tree of arrays (n, ...), split over all devices of the process."""
+    n = len(jax.tree.leaves(population)[0])
+    compiled, devices = jax.jit(run), jax.local_devices()[:n]
+    ends = [n * i // len(devices) for i in range(len(devices) + 1)]
+    cut = lambda i: jax.tree.map(lambda a: np.asarray(a)[ends[i] : ends[i + 1]], population)  # noqa: E731
+    parts = [jax.device_put(cut(i), device) for i, device in enumerate(devices)]
     return lambda: jax.block_until_ready([compiled(part) for part in parts])
 
 
@@ -154,7 +160,8 @@ def library() -> ctypes.CDLL:
     source = pathlib.Path(__file__).with_name("kernel.c")
     target = pathlib.Path(tempfile.mkdtemp()) / "kernel.so"
     flags = (
-        "-std=c11 -O3 -march=native -mprefer-vector-width=512 -fno-math-errno -fno-trapping-math -fopenmp -Wno-psabi"
+        "-std=c11 -O3 -march=native -mprefer-vector-width=512 -ffp-contract=fast -fno-math-errno -fno-trapping-math "
+        "-fopenmp -Wno-psabi"
     )
     subprocess.run(["gcc", *flags.split(), "-shared", "-fPIC", source, "-o", target, "-lm"], check=True)
     return ctypes.CDLL(str(target))
@@ -162,8 +169,8 @@ def library() -> ctypes.CDLL:
 
 def by_hand(scheme: str, n: int, d: int, steps: int, x: np.ndarray | None = None) -> Call:
     """The C kernel on state (d, n); with the key and start of heatbath it follows heatbath's trajectories."""
-    if n % 32:
-        raise ValueError(f"the C kernel takes whole vectors of 32 particles; got {n}")
+    if n % 64:
+        raise ValueError(f"the C kernel takes whole vectors of 64 particles; got {n}")
     real, whole, word = ctypes.c_float, ctypes.c_int64, ctypes.c_uint32
     x = np.ascontiguousarray(start(n, d).T) if x is None else x
     p = np.zeros_like(x)
@@ -221,9 +228,11 @@ def networks(who: str, n: int, steps: int) -> Call:
         g = gradient(w, (jnp.asarray(x)[rows], jnp.asarray(y)[rows]))
         return (w, move(p, -h / 2, g), g), None
 
-    zero = jax.tree.map(jnp.zeros_like, weights)
-    run = jax.jit(lambda w: lax.scan(step, (w, zero, zero), jax.random.split(jax.random.key(0), steps))[0])
-    return lambda: jax.block_until_ready(run(weights))
+    def run(w: Any) -> Any:
+        zero = jax.tree.map(jnp.zeros_like, w)
+        return lax.scan(step, (w, zero, zero), jax.random.split(jax.random.key(0), steps))[0]
+
+    return on_all_devices(run, weights)
 
 
 def regression(who: str, n: int, steps: int, batch: int | None) -> Call:
@@ -248,8 +257,7 @@ def regression(who: str, n: int, steps: int, batch: int | None) -> Call:
         loss = lambda w: -len(x) / len(rows) * jnp.sum(jax.vmap(log_likelihood, (None, 0))(w, part)) - log_prior(w)  # noqa: E731
         return w - h * jax.vmap(jax.grad(loss))(w) + np.sqrt(2 * h) * jax.random.normal(noise, w.shape), None
 
-    run = jax.jit(lambda w: lax.scan(step, w, jax.random.split(jax.random.key(0), steps))[0])
-    return lambda: jax.block_until_ready(run(weights))
+    return on_all_devices(lambda w: lax.scan(step, w, jax.random.split(jax.random.key(0), steps))[0], weights)
 
 
 BY_NAME: dict[str, Callable[..., Call]] = {

@@ -1,6 +1,6 @@
 """How fast heatbath is, against a plain `lax.scan`, other libraries, the physics without noise, and hand-written C.
 
-`make bench` runs all of it (about half an hour on two cores), `python benchmarks/performance.py --quick` a corner of it.
+`make bench` runs all of it (about half an hour on two cores), `make bench-quick` a corner of it, into results/quick.json.
 Contestants live in processes of their own, by compiler flags and devices, and take turns call by call; a figure is the
 median of at least five turns. Only ratios mean anything on a shared machine. The result goes to
 benchmarks/results/performance.json with date, versions and device; `page.py` makes docs/performance.md of it.
@@ -163,16 +163,16 @@ def networks(field: Field, seconds: float) -> list[dict[str, Any]]:
     for n in (8, 64):
         steps = max(32, int(seconds * 4 / (n * 6e-5)))
         work = {
-            who: (kind, "networks", {"who": who, "n": n, "steps": steps})
-            for who, kind in (("heatbath", TUNED), ("without noise", SILENT), ("scan", ALL))
+            who: (kind, "networks", {"who": who.split(",")[0], "n": n, "steps": steps})
+            for who, kind in (("heatbath", TUNED), ("without noise", SILENT), ("scan", ONE), ("scan, all devices", ALL))
         }
         rows.append({"work": f"{n} networks 64-64-10, batch 128", "ms a step": scaled(field.race(work))})
         print(rows[-1], flush=True)
     for batch in (None, 64):
         steps = max(32, int(seconds * 2 / 2e-3))
         work = {
-            who: (kind, "regression", {"who": who, "n": 1_000, "steps": steps, "batch": batch})
-            for who, kind in (("heatbath", TUNED), ("scan", ALL))
+            who: (kind, "regression", {"who": who.split(",")[0], "n": 1_000, "steps": steps, "batch": batch})
+            for who, kind in (("heatbath", TUNED), ("scan", ONE), ("scan, all devices", ALL))
         }
         name = f"logistic regression 569 × 31, 1,000 particles, {'all data' if batch is None else f'batch {batch}'}"
         rows.append({"work": name, "ms a step": scaled(field.race(work))})
@@ -325,8 +325,9 @@ def main() -> None:
         "same noise": lambda: same_noise(field, seconds),
         "float64": lambda: float64(field, seconds),
     }
-    again = (options.only or options.resume) and RESULTS.exists()
-    found: dict[str, Any] = json.loads(RESULTS.read_text()) if again else {}
+    results = RESULTS.with_name("quick.json") if options.quick else RESULTS
+    again = (options.only or options.resume) and results.exists()
+    found: dict[str, Any] = json.loads(results.read_text()) if again else {}
     found |= {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
@@ -335,9 +336,8 @@ def main() -> None:
     }
 
     def keep() -> None:
-        if not options.quick:
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
     for name, part in parts.items():
         if name in (options.only or parts) and not options.resume:

@@ -5,10 +5,11 @@ particle-first, so that one alone fills vectors, and matrix products keep their 
 cache with their noise; every tile runs all steps of the block before the next one starts. Public arrays are (n, ...), or
 (rungs, n, ...) in a ladder; `pack` and `unpack` go between.
 
-The rule, on a CPU: a tile has at most 2^15 coordinates and 8,192 particles, a multiple of 512 where that takes at most
-2 % of padding, a device at least 64 of them, and a block of noise about 2^17 normals (half a MiB) but at least four
-steps: of two, XLA makes slower code. The noise of few particles is drawn along time, as one long vector. An accelerator
-wants few long loops: its tiles have up to 2^24 coordinates.
+The rule, on a CPU: a tile has at most 8,192 particles and 2^15 coordinates, but not fewer than 64 particles if there are
+as many; a multiple of 512 particles where that takes at most 2 % of padding. A block of noise has about 2^17 normals (half
+a MiB), and 4 to 32 steps: of two, XLA makes slower code. The noise of few particles is drawn along time, as one long
+vector: 16 to 1,024 steps in a quarter of the room. An accelerator wants few long loops: its tiles have up to 2^24
+coordinates.
 """
 
 import math
@@ -22,7 +23,7 @@ import numpy as np
 from .hardware import PLAIN, jit
 from .pytree import size_of
 
-LANES = 32  # particles along the vector axis come in multiples of this
+LANES = 32  # fewer than 64 particles along the vector axis come in multiples of this; more, of groups
 LONG = 32  # particles of so many coordinates lie along vectors themselves
 FEW, SHORT = 8, 1024  # below so many particles, or coordinates in all, noise is drawn along time
 HEAVY = 1024  # an energy that computes arrays of more elements is no loop over coordinates

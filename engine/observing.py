@@ -75,7 +75,7 @@ def observe(
 ) -> Kept:
     """What a batch keeps after an observation.
 
-    find: gives what `Observable.follow` does. number: the observation's. place: the tile's among those of its device.
+    find: gives what `observe_tile` does. number: the observation's. place: the tile's among those of its device.
     """
     rows, memory, begun = kept
     group = program.layout.grouped
@@ -112,7 +112,7 @@ def close_row(batch: Batch, observable: Observable, kept: Kept, last: Any, place
 
 
 def put_row(batch: Batch, observable: Observable, rows: Any, place: Any, at: Any, new: Any) -> Any:
-    """The rows with a new one in its place, added to what other blocks or tiles have put there."""
+    """The rows with a new one in its place; where tiles share them, added to what others have put there."""
     place, at = (jnp.asarray(index, jnp.int32) for index in (0 if batch.merged else place, at))
     where = lambda a: (place, at, *[np.int32(0)] * (a.ndim - 2))  # noqa: E731
     signed = {"allow_negative_indices": False}  # they are taken as the nearest that is there
