@@ -78,7 +78,7 @@ class Layout(NamedTuple):
         each = self.tile // self.rungs_in_tile
         rung, place = np.divmod(np.arange(self.tiles * self.rungs_in_tile) * each, self.padded)
         there = np.where(rung < self.rungs, self.particles - place, 0).reshape(self.tiles, self.rungs_in_tile, 1)
-        # of the particles that are there one in so many as there are groups is in each
+        # member m of a group is particle m · groups + group
         found = (there - np.arange(self.groups) + self.groups - 1) // self.groups
         return found.clip(0, each // self.groups).astype(np.int32)
 

@@ -115,14 +115,14 @@ def put_row(batch: Batch, observable: Observable, rows: Any, place: Any, at: Any
     """The rows with a new one in its place; where tiles share them, added to what others have put there."""
     place, at = (jnp.asarray(index, jnp.int32) for index in (0 if batch.merged else place, at))
     where = lambda a: (place, at, *[np.int32(0)] * (a.ndim - 2))  # noqa: E731
-    signed = {"allow_negative_indices": False}  # they are taken as the nearest that is there
+    clamped = {"allow_negative_indices": False}  # to the nearest row that is there
     if batch.merged:
         there = jax.tree.map(
-            lambda a: lax.dynamic_slice(a, where(a), (1, 1, *a.shape[2:]), **signed).reshape(a.shape[2:]), rows
+            lambda a: lax.dynamic_slice(a, where(a), (1, 1, *a.shape[2:]), **clamped).reshape(a.shape[2:]), rows
         )
         # in a loop of one turn all is read before anything is written; else all rows would be copied
         new = lax.fori_loop(at, at + 1, lambda _, new: observable.merge(there, new), new)
-    return jax.tree.map(lambda a, v: lax.dynamic_update_slice(a, v[None, None], where(a), **signed), rows, new)
+    return jax.tree.map(lambda a, v: lax.dynamic_update_slice(a, v[None, None], where(a), **clamped), rows, new)
 
 
 def fold_tiles(observable: Observable, rows: Any) -> Any:

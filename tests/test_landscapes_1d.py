@@ -277,33 +277,6 @@ def test_three_coordinates_have_no_quadrature():
         Quartic().equilibrium(1.0, np.zeros(3)).expectation(jnp.sum)
 
 
-@pytree
-class Spring(Coordinatewise):
-    """A user's landscape that takes a root in plain Python, and reads a number that is no field."""
-
-    stiffness: Any = number("positive", default=4.0)
-    scale = 1.0
-
-    def one(self, x):
-        return math.sqrt(self.stiffness) * x * x * type(self).scale
-
-    def support(self, temperature, xp=np):
-        return -10.0 * np.sqrt(temperature), 10.0 * np.sqrt(temperature)
-
-
-def test_derivatives_are_kept_for_programs_alone(monkeypatch):
-    """Called by hand, a landscape has its fields as they are, and is differentiated as it is then."""
-    x = jnp.array([0.5, -1.0])
-    value, gradient = Spring().value_and_gradient(x)
-    assert value == 2.5 and gradient.tolist() == [2.0, -4.0]
-    monkeypatch.setattr(Spring, "scale", 3.0)
-    assert Spring().value_and_gradient(x)[0] == 7.5
-    assert jax.jit(lambda x: Spring().value_and_gradient(x)[0])(x) == 7.5  # plain fields
-    double = lambda barrier, x: DoubleWell(barrier=barrier).value_and_gradient(x)[1]  # noqa: E731
-    np.testing.assert_allclose(jax.jit(double)(2.0, x), double(2.0, x), rtol=1e-6)
-    np.testing.assert_allclose(jax.jacfwd(double)(2.0, x), 4 * x * (x * x - 1), rtol=1e-6)
-
-
 SEPARABLE = [case for case in POTENTIALS if isinstance(case.make(), Coordinatewise)]
 CORNERED = {"Laplace", "Power"}  # no curvature at the corner, or an infinite one
 assert {type(l.potential).__name__ for l in LANDSCAPES.values()} == {case.name for case in SEPARABLE}
