@@ -122,33 +122,37 @@ def scan(scheme: str, n: int, d: int, steps: int, dtype: Any = np.float32) -> Ca
     """One `lax.scan`, one key a step, `jax.random.normal` for the whole array; split over all devices of the process."""
     init, step = kernels(scheme)
 
-    def run(x: Any) -> Any:
+    def run(x: Any, key: Any) -> Any:
         body = lambda s, key: (step(s, jax.random.normal(key, x.shape, x.dtype)), None)  # noqa: E731
-        return lax.scan(body, init(x), jax.random.split(jax.random.key(0), steps))[0]
+        return lax.scan(body, init(x), jax.random.split(key, steps))[0]
 
     return on_all_devices(run, start(n, d, dtype))
 
 
 def on_all_devices(run: Callable, population: Any) -> Call:
-    """The population, a tree of arrays (n, ...), split over all devices of the process."""
+    """run(part, key) for the population, a tree of arrays (n, ...), split over all devices of the process."""
     n = len(jax.tree.leaves(population)[0])
     compiled, devices = jax.jit(run), jax.local_devices()[:n]
     ends = [n * i // len(devices) for i in range(len(devices) + 1)]
     cut = lambda i: jax.tree.map(lambda a: np.asarray(a)[ends[i] : ends[i + 1]], population)  # noqa: E731
-    parts = [jax.device_put(cut(i), device) for i, device in enumerate(devices)]
-    return lambda: jax.block_until_ready([compiled(part) for part in parts])
+    parts = [jax.device_put((cut(i), jax.random.key(i)), device) for i, device in enumerate(devices)]
+    return lambda: jax.block_until_ready([compiled(*part) for part in parts])
+
+
+def a_key_each(one: Callable) -> Callable:
+    """one(x, key) for a particle -> the same for a population, under `vmap`."""
+    return lambda x, key: jax.vmap(one)(x, jax.random.split(key, len(x)))
 
 
 def scan_keys(scheme: str, n: int, d: int, steps: int) -> Call:
-    """`lax.scan` under `vmap`, a key for each particle."""
+    """`lax.scan` under `vmap`, a key for each particle; split over all devices of the process."""
     init, step = kernels(scheme)
 
     def one(x: Any, key: Any) -> Any:
         body = lambda s, key: (step(s, jax.random.normal(key, x.shape)), None)  # noqa: E731
         return lax.scan(body, init(x), jax.random.split(key, steps))[0]
 
-    compiled, x, keys = jax.jit(jax.vmap(one)), start(n, d), jax.random.split(jax.random.key(0), n)
-    return lambda: jax.block_until_ready(compiled(x, keys))
+    return on_all_devices(a_key_each(one), start(n, d))
 
 
 # the hardware
@@ -167,13 +171,13 @@ def library() -> ctypes.CDLL:
     return ctypes.CDLL(str(target))
 
 
-def by_hand(scheme: str, n: int, d: int, steps: int, x: np.ndarray | None = None) -> Call:
-    """The C kernel on state (d, n); with the key and start of heatbath it follows heatbath's trajectories."""
+def by_hand(scheme: str, n: int, d: int, steps: int, x: np.ndarray | None = None, p: np.ndarray | None = None) -> Call:
+    """The C kernel on positions and momenta (d, n); from those of heatbath it follows heatbath's trajectories of key 0."""
     if n % 64:
         raise ValueError(f"the C kernel takes whole vectors of 64 particles; got {n}")
     real, whole, word = ctypes.c_float, ctypes.c_int64, ctypes.c_uint32
     x = np.ascontiguousarray(start(n, d).T) if x is None else x
-    p = np.zeros_like(x)
+    p = np.zeros_like(x) if p is None else p
     pointer = lambda a: a.ctypes.data_as(ctypes.POINTER(real))  # noqa: E731
     seed, stream = (int(w) for w in stream_key(key_words(0), Stream.NORMALS))
     h, steps = H[scheme], steps // 2 * 2
@@ -228,9 +232,9 @@ def networks(who: str, n: int, steps: int) -> Call:
         g = gradient(w, (jnp.asarray(x)[rows], jnp.asarray(y)[rows]))
         return (w, move(p, -h / 2, g), g), None
 
-    def run(w: Any) -> Any:
+    def run(w: Any, key: Any) -> Any:
         zero = jax.tree.map(jnp.zeros_like, w)
-        return lax.scan(step, (w, zero, zero), jax.random.split(jax.random.key(0), steps))[0]
+        return lax.scan(step, (w, zero, zero), jax.random.split(key, steps))[0]
 
     return on_all_devices(run, weights)
 
@@ -257,7 +261,7 @@ def regression(who: str, n: int, steps: int, batch: int | None) -> Call:
         loss = lambda w: -len(x) / len(rows) * jnp.sum(jax.vmap(log_likelihood, (None, 0))(w, part)) - log_prior(w)  # noqa: E731
         return w - h * jax.vmap(jax.grad(loss))(w) + np.sqrt(2 * h) * jax.random.normal(noise, w.shape), None
 
-    return on_all_devices(lambda w: lax.scan(step, w, jax.random.split(jax.random.key(0), steps))[0], weights)
+    return on_all_devices(lambda w, key: lax.scan(step, w, jax.random.split(key, steps))[0], weights)
 
 
 BY_NAME: dict[str, Callable[..., Call]] = {

@@ -1,5 +1,6 @@
-"""Contestants in processes of their own, by compiler flags and devices, that take turns call by call."""
+"""Contestants in processes of their own that take turns call by call."""
 
+import collections
 import json
 import os
 import pathlib
@@ -14,8 +15,7 @@ HERE = pathlib.Path(__file__).parent
 class Worker:
     """A process that builds and times calls; see `worker.py`."""
 
-    def __init__(self, devices: int, flags: str, width: str = "float32", seat: int = 0) -> None:
-        del seat  # tells workers apart that are otherwise alike
+    def __init__(self, devices: int, flags: str, width: str = "float32") -> None:
         command = [sys.executable, HERE / "worker.py", str(devices), flags, width]
         environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"OMP_WAIT_POLICY": "passive"}
         self.process = subprocess.Popen(
@@ -44,39 +44,34 @@ class Field:
     def __init__(self, repeats: int) -> None:
         self.repeats, self.workers = repeats, {}
 
-    def worker(self, *kind: Any) -> Worker:
-        if kind not in self.workers or self.workers[kind].process.poll() is not None:
-            self.workers[kind] = Worker(*kind)
-        return self.workers[kind]
+    def worker(self, kind: tuple, seat: int) -> Worker:
+        """A process of a kind (devices, flags[, width]); seats tell those apart that are otherwise alike."""
+        if (kind, seat) not in self.workers or self.workers[kind, seat].process.poll() is not None:
+            self.workers[kind, seat] = Worker(*kind)
+        return self.workers[kind, seat]
 
     def race(self, entrants: dict[str, tuple[tuple, str, dict]]) -> dict[str, float | str]:
-        """Median seconds a step of each, in turns; entrants: name -> (kind of worker, maker, options)."""
-        found: dict[str, float | str] = {}
-        times: dict[str, list[float]] = {}
-        groups: dict[tuple, list[str]] = {}
-        for name, (kind, _, _) in entrants.items():
-            groups.setdefault(kind, []).append(name)
-        # a worker holds one piece of work: those that share one race in rounds
-        for turn in range(max(map(len, groups.values()))):
-            here = {names[turn]: kind for kind, names in groups.items() if turn < len(names)}
-            ready = []
-            for name, kind in here.items():  # all compile at once
-                _, maker, options = entrants[name]
-                self.worker(*kind).send(make=maker, **{"with": options})
-            for name, kind in here.items():
-                answer = self.worker(*kind).answer()
+        """Median seconds a step of each, in turns, or what kept it from taking part; entrants: name -> (kind of worker,
+        maker, options)."""
+        taken, workers = collections.Counter(), {}
+        for name, (kind, maker, options) in entrants.items():  # all compile at once
+            workers[name] = self.worker(kind, taken[kind])
+            workers[name].send(make=maker, **{"with": options})
+            taken[kind] += 1
+        errors = {name: answer["error"] for name, w in workers.items() if "error" in (answer := w.answer())}
+        times = collections.defaultdict(list)
+        for _ in range(self.repeats):
+            for name, worker in workers.items():
+                if name in errors:
+                    continue
+                worker.send(time=True)
+                answer = worker.answer()
                 if "error" in answer:
-                    found[name] = answer["error"]
+                    errors[name] = answer["error"]
                 else:
-                    ready.append((name, kind))
-                    times[name] = []
-            for _ in range(self.repeats):
-                for name, kind in ready:
-                    self.worker(*kind).send(time=True)
-                    times[name].append(self.worker(*kind).answer().get("seconds", float("nan")))
-        for name, seconds in times.items():
-            found[name] = statistics.median(seconds) / entrants[name][2]["steps"]
-        return {name: found[name] for name in entrants}
+                    times[name].append(answer["seconds"])
+        median = lambda name: statistics.median(times[name]) / entrants[name][2]["steps"]  # noqa: E731
+        return {name: errors[name] if name in errors else median(name) for name in entrants}
 
     def close(self) -> None:
         for worker in self.workers.values():

@@ -7,7 +7,6 @@ soon as they are there, so an interrupted run goes on; two energies run at a tim
 
 import argparse
 import dataclasses
-import datetime
 import json
 import pathlib
 import subprocess
@@ -108,12 +107,10 @@ def main() -> None:
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
     if not options.quick:
-        import performance
         from integrators_page import write
+        from machine import stamp
 
-        made = {"date": datetime.date.today().isoformat(), "device": performance.processor()}
-        made["versions"] = performance.versions()
-        (RESULTS / "machine.json").write_text(json.dumps(made, indent=1) + "\n")
+        (RESULTS / "machine.json").write_text(json.dumps(stamp(), indent=1) + "\n")
         write(RESULTS)
 
 

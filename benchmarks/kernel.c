@@ -5,8 +5,8 @@
  * steps, so noise never goes through memory, and a chunk of particles stays in the first-level cache for all steps.
  * Vectors are LANES wide, several registers: Threefry is one chain of dependent operations, and only chains that are
  * interleaved fill the units (on AVX2: 8 lanes 910, 16 lanes 1,080, 32 lanes 1,490 million coordinate-steps a second;
- * the plain loop left to the compiler 890; on AVX-512 64 lanes, 1.1 times as fast as 32). Coordinates are independent; the state is x[coordinate * n + particle], and n
- * must be a multiple of LANES.
+ * the plain loop left to the compiler 890; on AVX-512 64 lanes, 1.1 times as fast as 32). Coordinates are independent;
+ * the state is x[coordinate * n + particle], and n must be a multiple of LANES.
  */
 #include <math.h>
 #include <stdint.h>
@@ -53,12 +53,18 @@ static void key_of(uint32_t k0, uint32_t k1, uint64_t counter, uint32_t *key)
     key[1] = b;
 }
 
+static const uint32_t LANE[64] = {
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
+    48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63,
+};
+
 /* Two normals for each particle from `first` on. */
 static inline __attribute__((always_inline)) void normals(uint32_t k0, uint32_t k1, uint32_t first, uint32_t coordinate,
                                                           Floats *even, Floats *odd)
 {
-    Words a = (Words){0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-                      16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31} + first;
+    Words a = *(const Words *)LANE + first;
     Words b = (Words){0} + coordinate;
     THREEFRY
     /* high and low half are converted apart: AVX2 has no conversion of unsigned words */

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from contestants import TILT, WELL, Call, run_engine, start
+from contestants import TILT, WELL, Call, on_all_devices, run_engine, start
 from jax import lax
 
 from heatbath import integrators, potentials
@@ -54,15 +54,11 @@ def scan(scheme: str, work: str, n: int, d: int, steps: int) -> Call:
 
     step = {"HMC": hmc, "GHMC": ghmc, "BAOAB": baoab}[scheme](forces, h, t)
 
-    def run(x: Any) -> Any:
+    def run(x: Any, key: Any) -> Any:
         first = (x, jnp.zeros_like(x), *forces(x))
-        return lax.scan(lambda s, key: (step(s, key), None), first, jax.random.split(jax.random.key(0), steps))[0]
+        return lax.scan(lambda s, key: (step(s, key), None), first, jax.random.split(key, steps))[0]
 
-    compiled, devices = jax.jit(run), jax.local_devices()
-    parts = [
-        jax.device_put(p, device) for p, device in zip(jnp.array_split(start(n, d), len(devices)), devices, strict=True)
-    ]
-    return lambda: jax.block_until_ready([compiled(part) for part in parts])
+    return on_all_devices(run, start(n, d))
 
 
 def hmc(forces: Callable, h: float, t: float) -> Callable:

@@ -5,32 +5,26 @@ import pathlib
 import statistics
 from typing import Any
 
+from performance import OVER, PEERS, RATE, SCHEMES
+
 HERE = pathlib.Path(__file__).parent
 DOCS = HERE.parent / "docs"
 IMPORT = "import heatbath.engine adds"
 SNIPPET = "README's first snippet"
 CACHED = "the same, compiled before"
-RATE = "million coordinate-steps/s"
-SCANS = ("scan", "scan, all devices", "scan, a key a particle")
+SCANS = ("scan", "scan, all devices", "scan, a key a particle", "scan, a key a particle, all devices")
 BY_HAND = ("by hand, in pairs", "by hand, in blocks")
-PEERS = ("BlackJAX", "jax-md", "diffrax", "OpenMM Reference", "OpenMM CPU")
+OURS = ("heatbath", "heatbath, not tuned")
 
 
-def numbers(row: dict[str, Any]) -> dict[str, float]:
-    """The rates of a row, without contestants that could not take part."""
-    return {name: rate for name, rate in row[RATE].items() if isinstance(rate, float)}
-
-
-def over(row: dict[str, Any], names: tuple[str, ...], mine: str = "heatbath") -> float | None:
-    """heatbath's rate over the best of the named."""
-    rates = numbers(row)
-    best = [rates[name] for name in names if name in rates]
-    return rates[mine] / max(best) if best and mine in rates else None
+def over(row: dict[str, Any], names: tuple[str, ...]) -> float | None:
+    """heatbath's rate over that of the best of the named; None where none of them took part."""
+    return min((row[OVER][name] for name in names if name in row[OVER]), default=None)
 
 
 def worst_and_median(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
-    ratios = [ratio for row in rows if (ratio := over(row, names)) is not None]
-    return f"{min(ratios):.2f} × at least, {statistics.median(ratios):.2f} × in the median of {len(ratios)}"
+    found = [ratio for row in rows if (ratio := over(row, names)) is not None]
+    return f"{min(found):.2f} × at least, {statistics.median(found):.2f} × in the median of {len(found)}"
 
 
 def overheads(rows: list[dict[str, Any]]) -> str:
@@ -41,7 +35,7 @@ def overheads(rows: list[dict[str, Any]]) -> str:
 
 def flatness(rows: list[dict[str, Any]]) -> str:
     """Time per coordinate-step from 10⁴ to 10⁷ coordinates, worst over best, for each scheme and d."""
-    spreads = [max(numbers(row).values()) / min(numbers(row).values()) - 1 for row in rows]
+    spreads = [row["best over worst"] - 1 for row in rows]
     return f"within {max(spreads):.0%} at worst, {statistics.median(spreads):.0%} in the median over scheme and d"
 
 
@@ -51,21 +45,22 @@ def headline(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     large = [row for row in grid if row["n"] >= 10_000]
     some = [row for row in grid if 100 <= row["n"] <= 1_000]
     one = [row for row in grid if row["n"] == 1]
-    networks = found["networks"][1]["ms a step"]
+    networks = found["networks"][1]
+    large_peers = [row for row in found["peers"] if row["n"] >= 4_096]
     observed = [row["time over time without"] for row in found["observing"]]
     memory = found["memory"]
     return [
         ("≥ 10,000 particles, against the best plain scan", "4.5 ×, 6 × median", "10 ×", worst_and_median(large, SCANS)),
-        ("the same, against the fastest peer", "4.5 ×", "10 ×", worst_and_median(found["peers"], PEERS)),
+        ("the same, against the fastest peer", "4.5 ×", "10 ×", worst_and_median(large_peers, PEERS)),
         ("the same, against the C kernel", "0.35, 0.5 median", "0.75", worst_and_median(large, ("C",))),
         ("HMC, generalised HMC and the 22-d funnel, against the best plain scan", "3 ×", "",
          worst_and_median(found["metropolised"], SCANS)),
         ("100 to 1,000 particles, against the best plain scan", "3 ×", "8 ×", worst_and_median(some, SCANS)),
         ("one particle, against the plain scan", "2 ×", "5 ×", worst_and_median(one, SCANS)),
         ("64 networks, against the same without noise", "1.25 × its time", "1.05 ×",
-         f"{networks['heatbath'] / networks['without noise']:.2f} ×"),
+         f"{1 / networks[OVER]['without noise']:.2f} ×"),
         ("64 networks, against the best plain scan", "1.3 × faster", "2 ×",
-         f"{min(networks[who] for who in SCANS[:2]) / networks['heatbath']:.2f} ×"),
+         f"{over(networks, SCANS):.2f} ×"),
         ("observed every 10 steps, d ≤ 3, against not", "1.2 × the time", "1.05 ×",
          f"{max(observed):.2f} × at most, {statistics.median(observed):.2f} × in the median"),
         ("memory at 10⁶ × 2 (BAOAB)", f"{2 * memory['state'] + 64:.0f} MiB: two states and 64", "",
@@ -101,38 +96,50 @@ def rates_table(rows: list[dict[str, Any]], names: list[str]) -> str:
     return table(["scheme", "d", "particles", *names], body)
 
 
-def picture(rows: list[dict[str, Any]], d: int = 2) -> None:
-    """Throughput against population for each contestant."""
+def picture(found: dict[str, Any]) -> None:
+    """Throughput against population for each contestant: in three dimensions, as OpenMM has them, and in a hundred."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
-    names = ["C", "without noise", "heatbath", "heatbath, not tuned", *SCANS]
-    for axis, scheme in zip(axes, ("overdamped", "BAOAB"), strict=True):
-        for name in names:
-            points = [
-                (row["n"], numbers(row)[name])
-                for row in rows
-                if row["scheme"] == scheme and row["d"] == d and name in numbers(row)
-            ]
-            if points:
-                axis.loglog(
-                    *zip(*points, strict=True), marker="o", ms=4, label=name, lw=2.4 if name == "heatbath" else 1.2
-                )
-        axis.set(title=f"{scheme}, d = {d}", xlabel="particles")
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("million coordinate-steps a second")
-    axes[1].legend(fontsize=8)
-    figure.savefig(DOCS / "performance.png", dpi=130)
+    figure, axes = plt.subplots(2, 2, figsize=(12, 9), sharex=True, sharey="row", layout="constrained")
+    names = ("C", "without noise", *OURS, *SCANS, *PEERS)
+    for line, d in zip(axes, (3, 100), strict=True):
+        for axis, scheme in zip(line, SCHEMES, strict=True):
+            for number, name in enumerate(names):
+                rows = found["peers" if name in PEERS else "grid"]
+                rows = [row for row in rows if (row["scheme"], row["d"]) == (scheme, d)]
+                points = [(row["n"], row[RATE][name]) for row in rows if isinstance(row[RATE].get(name), float)]
+                if points:
+                    style = {"ls": "--" if name in PEERS else "-", "lw": 2.6 if name == "heatbath" else 1.2}
+                    axis.loglog(*zip(*points, strict=True), marker="o", ms=4, color=f"C{number}", label=name, **style)
+            axis.set(title=f"{scheme}, d = {d}")
+            axis.grid(alpha=0.3)
+        line[0].set_ylabel("million coordinate-steps a second")
+    for axis in axes[-1]:
+        axis.set_xlabel("particles")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=9)
+    figure.savefig(DOCS / "performance.png", dpi=110)
+
+
+def measured(parts: dict[str, dict[str, Any]]) -> tuple[str, str]:
+    """When, and on what; where parts differ, for each of them."""
+    told = {}
+    for name, part in parts.items():
+        versions = ", ".join(f"{package} {version}" for package, version in part["versions"].items())
+        told.setdefault((f"on {part['date']}", f"{part['device']}; {versions}"), []).append(name)
+    if len(told) == 1:
+        return next(iter(told))
+    return "in parts", "; ".join(f"{', '.join(names)} {when}: {where}" for (when, where), names in told.items())
 
 
 def page(found: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    when, where = measured(found["measured"])
     grid, starting = found["grid"], found["starting"]
     share = 1 - starting[CACHED] / starting[SNIPPET]
-    names = ["heatbath", "heatbath, not tuned", *SCANS, "C", "without noise"]
+    names = [*OURS, *SCANS, "C", "without noise"]
     networks = [
         [
             row["work"],
@@ -145,8 +152,8 @@ def page(found: dict[str, Any]) -> str:
     ]
     return f"""# Performance
 
-Made by `make bench` (`benchmarks/performance.py`, then `benchmarks/page.py`) on {found["date"][:10]}: {found["device"]};
-{versions}. Float32 unless said. Only ratios mean anything: machines differ, and are noisy. {found.get("remarks", "")}
+Made by `make bench` (`benchmarks/performance.py`, then `benchmarks/page.py`) {when}: {where}. Float32 unless said. Only
+ratios mean anything: machines differ, and are noisy.
 
 {table(["work", "asked", "aim", "measured"], [list(line) for line in headline(found)])}
 
@@ -259,7 +266,7 @@ long.
 
 def main() -> None:
     found = json.loads((HERE / "results" / "performance.json").read_text())
-    picture(found["grid"])
+    picture(found)
     (DOCS / "performance.md").write_text(page(found))
     for work, asked, _, measured in headline(found):
         print(f"{work:<58} {asked:<28} {measured}")

@@ -1,12 +1,16 @@
-"""The same dynamics in other libraries, as their documentation writes it; `pip install -e ".[peers]"`."""
+"""The same dynamics in other libraries, as their documentation writes it; `pip install -e ".[peers]"`.
 
+Those of JAX have the population split over all devices of the process, as the plain scans have.
+"""
+
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from contestants import GAMMA, TILT, H, T, energy, start
+from contestants import GAMMA, TILT, H, T, a_key_each, energy, on_all_devices, start
 from jax import lax
 
 
@@ -25,8 +29,7 @@ def blackjax(scheme: str, n: int, d: int, steps: int) -> Callable[[], Any]:
         step = lambda x, key: (algorithm.step(key, x, 0.0, h), None)  # noqa: E731
         return lax.scan(step, algorithm.init(x), jax.random.split(key, steps))[0]
 
-    run, x, keys = jax.jit(jax.vmap(one)), start(n, d), jax.random.split(jax.random.key(0), n)
-    return lambda: jax.block_until_ready(run(x, keys))
+    return on_all_devices(a_key_each(one), start(n, d))
 
 
 def jax_md(scheme: str, n: int, d: int, steps: int) -> Callable[[], Any]:
@@ -37,9 +40,8 @@ def jax_md(scheme: str, n: int, d: int, steps: int) -> Callable[[], Any]:
     make = {"overdamped": simulate.brownian, "BAOAB": simulate.nvt_langevin}[scheme]
     options = {} if scheme == "overdamped" else {"center_velocity": False}
     init, apply = make(energy, shift, dt=H[scheme], kT=T, gamma=GAMMA, **options)
-    run = jax.jit(lambda state: lax.fori_loop(0, steps, lambda _, state: apply(state), state))
-    state = init(jax.random.key(0), start(n, d))
-    return lambda: jax.block_until_ready(run(state))
+    run = lambda x, key: lax.fori_loop(0, steps, lambda _, state: apply(state), init(key, x))  # noqa: E731
+    return on_all_devices(run, start(n, d))
 
 
 def diffrax(scheme: str, n: int, d: int, steps: int) -> Callable[[], Any]:
@@ -47,10 +49,10 @@ def diffrax(scheme: str, n: int, d: int, steps: int) -> Callable[[], Any]:
     import diffrax
     import lineax
 
-    h, x = H[scheme], start(n, d)
-    like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    h = H[scheme]
 
     def solve(x: Any, key: Any) -> Any:
+        like = jax.ShapeDtypeStruct(x.shape, x.dtype)
         if scheme == "overdamped":
             path = diffrax.UnsafeBrownianPath(like, key)
             drift = diffrax.ODETerm(lambda t, y, args: -jax.grad(energy)(y))
@@ -69,11 +71,10 @@ def diffrax(scheme: str, n: int, d: int, steps: int) -> Callable[[], Any]:
             adjoint=diffrax.ForwardMode(), throw=False,
         ).ys  # fmt: skip
 
-    run, key = jax.jit(solve), jax.random.key(0)
-    return lambda: jax.block_until_ready(run(x, key))
+    return on_all_devices(solve, start(n, d))
 
 
-def openmm(scheme: str, n: int, d: int, steps: int, platform: str = "CPU") -> Callable[[], Any]:
+def openmm(scheme: str, n: int, d: int, steps: int, platform: str) -> Callable[[], Any]:
     """`BrownianIntegrator` and `LangevinMiddleIntegrator`, n particles in three dimensions; mass 1, mobility 1/(mγ) = 1."""
     import openmm as mm
     from openmm import unit
@@ -105,5 +106,6 @@ BY_NAME: dict[str, Callable[..., Callable[[], Any]]] = {
     "BlackJAX": blackjax,
     "jax-md": jax_md,
     "diffrax": diffrax,
-    "OpenMM": openmm,
+    "OpenMM Reference": functools.partial(openmm, platform="Reference"),
+    "OpenMM CPU": functools.partial(openmm, platform="CPU"),
 }

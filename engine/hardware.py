@@ -25,6 +25,7 @@ SHARED: dict[str, str | int] = {"xla_disable_hlo_passes": "cpu-parallel-task-ass
 # once; nor is it worth optimising, unless it may be large
 PLAIN: dict[str, str | int] = {"xla_cpu_use_fusion_emitters": False}
 ONCE: dict[str, str | int] = {**PLAIN, "xla_backend_optimization_level": 0}
+LARGE_BYTES = 2**22  # of what a run carries: beside it the memory counts that the compiler had
 
 
 def tune_cpu(devices: int | None = None) -> None:
@@ -57,10 +58,14 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def trim_memory() -> None:
-    """Give memory that the compiler freed back to the system: glibc would keep about 80 MiB beside large populations."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
+def trim_memory(carry: Any) -> None:
+    """Give memory that the compiler freed back to the system, beside arrays that are not small themselves.
+
+    glibc would keep some hundred MiB, and since blocks of any length take pieces of it, yet ask for more.
+    """
+    if sum(leaf.nbytes for leaf in jax.tree.leaves(carry)) >= LARGE_BYTES:
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 @functools.cache

@@ -179,7 +179,7 @@ def log32(u: jax.Array) -> jax.Array:
 
 
 def sincospi32(v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """sin(πv) and cos(πv) for |v| ≤ 1/2 in float32, to 2e-7 absolute (minimax polynomials in v²)."""
+    """sin(πv) and cos(πv) for |v| ≤ 1/2 in float32, to 2.5e-7 absolute (minimax polynomials in v²)."""
     square = v * v
     sine, cosine = jnp.full_like(v, np.float32(SIN32[0])), jnp.full_like(v, np.float32(COS32[0]))
     for a, b in zip(SIN32[1:], COS32[1:], strict=True):

@@ -21,7 +21,6 @@ ROW_BYTES = 2**22  # of observations that a device's block may hold
 GROUPED_BYTES = 2**20  # of whole numbers, where a row takes many of them
 MOST_ROWS = 1024
 MOST_STEPS = 1 << 20  # in a block without schedules
-LARGE = 2**20  # coordinates of a population
 SCHEDULED_STEPS = 4096  # in a block with schedules, whose values are passed as arrays
 
 
@@ -90,11 +89,6 @@ class Plan(NamedTuple):
             program=program, parts=tuple(parts[i] for i in range(len(observables))),
             firsts=tuple(run.records[batch.members[0]].first for batch in batches),
         )  # fmt: skip
-
-    @property
-    def large(self) -> bool:
-        """Whether the population's memory matters beside the compiler's."""
-        return self.program.layout.padded * self.program.size >= LARGE
 
     def first(self) -> tuple:
         """The potential, integrator and observables as the first particle sees them at step 0; shapes matter only."""

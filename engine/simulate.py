@@ -59,8 +59,7 @@ def simulate(
     plan = Plan.of(run)
     carry, step, records = plan.pack(run), run.step, run.records
     run = dataclasses.replace(run, state=None, memories=())
-    if plan.large:
-        trim_memory()
+    trim_memory(carry)
     first, end, pace = run.step, run.step + steps, 16
     seen: tuple | None = None  # the rows of the last block, not yet in the records
     settled = lambda: plan.collect(run, records, *seen) if seen else records  # noqa: E731
@@ -78,8 +77,8 @@ def simulate(
                     raise diagnose(plan, run, carry, step, count)
             except KeyboardInterrupt:
                 raise Interrupted(finished(), end) from None
-            if step == first and plan.large:
-                trim_memory()
+            if step == first:
+                trim_memory(new)
             carry, step, seen = new, step + count, (step, count, rows)  # together: nothing is left half done
             bar.advance(count)
             taken = time.monotonic() - began

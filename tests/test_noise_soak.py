@@ -1,7 +1,7 @@
 """The law of 10⁹ normals, streamed: minutes of work, so it is slow. Every p-value is printed.
 
-P-values are two-sided where that means something; one below 1e-6 fails. About sixty are asked of one fixed stream, so a
-right generator fails with probability 6e-5, once and for all.
+P-values are two-sided where that means something; one below 1e-6 fails. 51 are asked of one fixed stream, so a
+right generator fails with probability 5e-5, once and for all.
 """
 
 import math

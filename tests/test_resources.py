@@ -13,7 +13,12 @@ from heatbath import engine
 pytestmark = pytest.mark.alone
 ROOT = pathlib.Path(__file__).parent.parent
 
-MEMORY = """
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import performance  # noqa: E402
+from cold import memory  # noqa: E402
+from field import Field  # noqa: E402
+
+STANDARD = """
 import json
 import jax.numpy as jnp
 from heatbath import engine, integrators, potentials
@@ -26,29 +31,41 @@ print(json.dumps({"peak MiB": peak, "step": run.step, "energy": float(run.observ
 """
 
 
-def test_a_million_particles_fit_in_600_mib():
-    """10⁶ particles, d = 2, 1,000 steps with all standard observables: peak resident memory, interpreter included."""
-    run = subprocess.run([sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True)
+def test_a_million_particles_fit_in_450_mib():
+    """10⁶ particles, d = 2, 1,000 steps, all standard observables: peak memory, interpreter included; 373 measured."""
+    run = subprocess.run([sys.executable, "-c", STANDARD], check=True, capture_output=True, text=True)
     found = json.loads(run.stdout.strip().split("\n")[-1])
     print(found)
     assert found["step"] == 1_000
     assert 0 < found["energy"] < 1
-    assert found["peak MiB"] < 600
+    assert found["peak MiB"] < 450
+
+
+def test_memory_is_two_states_and_64_mib():
+    """10⁶ particles, d = 2, above a process that does the same with 64 particles: 51 MiB were measured."""
+    found = memory()
+    print(found)
+    assert 15 < found["state"] < 30  # x, p and a gradient, float32
+    assert found["above 64 particles"] < 2 * found["state"] + 64
 
 
 CORRELATION = """
-import json, sys, time
+import ctypes, json, sys, time
 import jax.numpy as jnp
 from heatbath import engine, integrators, potentials
 from heatbath.engine import observables
 engine.tune_cpu()
+names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+info = ctypes.CDLL(None).mallinfo2  # of glibc
+info.restype = type("Info", (ctypes.Structure,), {"_fields_": [(name, ctypes.c_size_t) for name in names]})
+in_use = lambda: (info().uordblks + info().hblkhd) / 2**20
 scheme = {"overdamped": integrators.EulerMaruyama(step_size=0.02), "BAOAB": integrators.BAOAB(step_size=0.05)}[sys.argv[1]]
 start, well = engine.scatter(jnp.zeros(1), 100_000, key=1), potentials.DoubleWell(barrier=1.0)
 peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024
 measured = {"none": (), "lags": observables.Autocorrelation(observables.position, every=100)}
 begin = lambda v: engine.simulate(well, scheme, start, steps=400, key=2, observables=v, progress=False)
 runs = {k: begin(v) for k, v in measured.items()}
-seconds, memory = {k: [] for k in runs}, []
+seconds, memory, used = {k: [] for k in runs}, [], []
 for _ in range(10):
     for k in runs:
         since = time.perf_counter()
@@ -56,40 +73,59 @@ for _ in range(10):
         runs[k].positions.block_until_ready()
         seconds[k].append(time.perf_counter() - since)
     memory.append(peak())
-print(json.dumps({"seconds": seconds, "peak MiB": memory, "step": runs["lags"].step}))
+    used.append(in_use())
+print(json.dumps({"seconds": seconds, "peak MiB": memory, "in use MiB": used, "step": runs["lags"].step}))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["overdamped", "BAOAB"])
 def test_correlations_of_many_particles_over_a_million_steps(scheme):
-    """10⁵ particles, 10⁶ steps, seen every 100: memory does not grow, and the time is at most 1.25 of that without."""
+    """10⁵ particles, 10⁶ steps, seen every 100: memory does not grow, and the time is at most 1.25 of that without.
+
+    What is in use after each call is the same to 5 %; the peak moves with the pieces that glibc keeps between blocks of
+    different lengths: 1.01 to 1.07 of that of the second call in four runs.
+    """
     run = subprocess.run([sys.executable, "-c", CORRELATION, scheme], check=True, capture_output=True, text=True)
     found = json.loads(run.stdout.strip().split("\n")[-1])
     ratios = np.array(found["seconds"]["lags"]) / found["seconds"]["none"]
-    print(f"{scheme}: {np.median(ratios):.3f} times as long, peak MiB {[round(m) for m in found['peak MiB']]}")
+    print(
+        f"{scheme}: {np.median(ratios):.3f} times as long, peak MiB {[round(m) for m in found['peak MiB']]}, "
+        f"in use {[round(m) for m in found['in use MiB']]}"
+    )
     assert found["step"] >= 1_000_000
     assert np.median(ratios) < 1.25
+    assert max(found["in use MiB"][2:]) < 1.05 * found["in use MiB"][1]
     assert found["peak MiB"][-1] < 1.1 * found["peak MiB"][1]
 
 
-@pytest.mark.parametrize("scheme", ["overdamped", "BAOAB"])
-def test_no_slower_than_recorded(scheme):
-    """The ratio to a plain scan is at least 0.55 of the one recorded on such a processor: a slowdown of two is seen."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    from performance import ALL, ONE, RATIOS, TUNED, Field, vectors
+@pytest.fixture(scope="module")
+def field():
+    found = Field(repeats=5)
+    yield found
+    found.close()
 
-    recorded = json.loads(RATIOS.read_text())
-    expected = recorded.get(vectors(), min(recorded.values(), key=lambda ratios: ratios[scheme]))[scheme]
-    work = {"scheme": scheme, "n": 16_384, "d": 2, "steps": 512}
-    field, found = Field(repeats=5), []
-    for _ in range(2):
-        entrants = {"heatbath": (TUNED, "heatbath", work), "scan": (ONE, "scan", work), "all": (ALL, "scan", work)}
-        seconds = field.race(entrants)
-        found.append(min(seconds["scan"], seconds["all"]) / seconds["heatbath"])
-    field.close()
-    print(f"{scheme}: {max(found):.1f} x the plain scan, recorded {expected:.1f} x")
-    assert max(found) > 0.55 * expected
+
+@pytest.mark.parametrize("name", performance.guarded())
+def test_no_slower_than_recorded(name, field):
+    """The ratio to the best plain scan is at least 0.55 of what such a processor had: a slowdown of two is seen."""
+    recorded, vectors = json.loads(performance.RATIOS.read_text()), performance.vectors()
+    of_this = recorded.get(vectors, {}).get(name)
+    expected = of_this or min(ratios[name] for ratios in recorded.values() if name in ratios)
+    for _ in range(3):  # something else may be busy
+        ratio = performance.over_scans(field, name)
+        print(f"{name}: {ratio:.1f} x the plain scan, recorded {expected:.1f} x")
+        if ratio > 0.55 * expected:
+            return
+    pytest.fail(f"{name}: {ratio:.2f} x the plain scan, recorded {expected:.2f} x: slower by nearly two")
+
+
+def test_observing_costs_little(field):
+    """Energy, two temperatures and a histogram every 10 steps: 1.07 to 1.17 of the time without them were measured."""
+    found = [performance.observed(field, scheme, d=2, seconds=0.02) for scheme in ("overdamped", "BAOAB")]
+    print([f"{ratio:.2f}" for ratio in found])
+    assert min(found) > 0.9
+    assert max(found) < 1.4
 
 
 TUNE = """
@@ -107,20 +143,19 @@ try:
     engine.tune_cpu()
 except RuntimeError as error:
     assert "before JAX starts" in str(error)
-    print("refused", repr(whole.astype(np.float64).sum()))
+    print("refused", whole.tobytes().hex())
 """
 
 
 def test_tuning_changes_speed_alone():
-    """Under `tune_cpu` particles move as without it, to the last bits, and it is refused once JAX has started."""
+    """Under `tune_cpu` particles move as without it, but for the last bits, and it is refused once JAX has started."""
     tuned, plain = (
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
         for code in (TUNE, TUNE.replace("engine.tune_cpu(2)", 'jax.config.update("jax_num_cpu_devices", 2)'))
     )
-    assert "refused" in tuned
-    assert float(tuned.split("(")[-1].split(")")[0]) == pytest.approx(
-        float(plain.split("(")[-1].split(")")[0]), rel=1e-6
-    )
+    found, expected = (np.frombuffer(bytes.fromhex(text.split()[-1]), np.float32) for text in (tuned, plain))
+    assert len(found) == 900 and np.std(found) > 0.5
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("devices", [0, -1, True, 1.5])
