@@ -33,6 +33,7 @@ SAME_NOISE = ("overdamped", "BAOAB", "LeimkuhlerMatthews", "OBABO", "GronbechJen
 PEERS = ("BlackJAX", "jax-md", "diffrax", "OpenMM Reference", "OpenMM CPU")
 # million coordinate-steps a second, roughly: only to choose how many steps a call takes
 GUESS = {"heatbath": 800, "C": 1200}
+LONG = ("metropolised", "same noise", "guard")  # not in the corner
 SMALL = {"OpenMM CPU": 1e4}  # its threads meet several times a step
 
 Kind = tuple[Any, ...]  # of a worker: devices, flags[, width of floats]
@@ -253,7 +254,7 @@ def main() -> None:
         "grid": lambda: grid(field, size, seconds, found.setdefault("grid", []), keep),
     }
     if options.quick:
-        del parts["guard"]
+        parts = {name: part for name, part in parts.items() if name not in LONG}
     if unknown := set(options.only) - parts.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
     results = RESULTS.with_name("quick.json") if options.quick else RESULTS

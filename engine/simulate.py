@@ -59,8 +59,9 @@ def simulate(
     plan = Plan.of(run)
     carry, step, records = plan.pack(run), run.step, run.records
     run = dataclasses.replace(run, state=None, memories=())
-    trim_memory(carry)
-    first, end, pace = run.step, run.step + steps, 16
+    if step == 0:
+        trim_memory(carry)
+    end, pace = step + steps, 16
     seen: tuple | None = None  # the rows of the last block, not yet in the records
     settled = lambda: plan.collect(run, records, *seen) if seen else records  # noqa: E731
     finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=settled())  # noqa: E731
@@ -77,7 +78,7 @@ def simulate(
                     raise diagnose(plan, run, carry, step, count)
             except KeyboardInterrupt:
                 raise Interrupted(finished(), end) from None
-            if step == first:
+            if step == 0:  # compiled by now
                 trim_memory(new)
             carry, step, seen = new, step + count, (step, count, rows)  # together: nothing is left half done
             bar.advance(count)
