@@ -8,6 +8,7 @@ set of compiler flags.
 import ctypes
 import functools
 import pathlib
+import platform
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -122,21 +123,24 @@ def scan(scheme: str, n: int, d: int, steps: int, dtype: Any = np.float32) -> Ca
     """One `lax.scan`, one key a step, `jax.random.normal` for the whole array; split over all devices of the process."""
     init, step = kernels(scheme)
 
-    def run(x: Any, key: Any) -> Any:
+    def run(state: Any, key: Any) -> Any:
+        x = jax.tree.leaves(state)[0]
         body = lambda s, key: (step(s, jax.random.normal(key, x.shape, x.dtype)), None)  # noqa: E731
-        return lax.scan(body, init(x), jax.random.split(key, steps))[0]
+        return lax.scan(body, state, jax.random.split(key, steps))[0]
 
-    return on_all_devices(run, start(n, d, dtype))
+    return on_all_devices(run, start(n, d, dtype), lambda x, key: init(x))
 
 
-def on_all_devices(run: Callable, population: Any) -> Call:
-    """run(part, key) for the population, a tree of arrays (n, ...), split over all devices of the process."""
+def on_all_devices(run: Callable, population: Any, init: Callable = lambda x, key: x) -> Call:
+    """The population, a tree of arrays (n, ...), split over all devices of the process: state = init(part, key) is made
+    at once, run(state, key) is the call."""
     n = len(jax.tree.leaves(population)[0])
-    compiled, devices = jax.jit(run), jax.local_devices()[:n]
+    begin, compiled, devices = jax.jit(init), jax.jit(run), jax.local_devices()[:n]
     ends = [n * i // len(devices) for i in range(len(devices) + 1)]
     cut = lambda i: jax.tree.map(lambda a: np.asarray(a)[ends[i] : ends[i + 1]], population)  # noqa: E731
     parts = [jax.device_put((cut(i), jax.random.key(i)), device) for i, device in enumerate(devices)]
-    return lambda: jax.block_until_ready([compiled(*part) for part in parts])
+    begun = [(begin(*part), part[1]) for part in parts]
+    return lambda: jax.block_until_ready([compiled(*part) for part in begun])
 
 
 def a_key_each(one: Callable) -> Callable:
@@ -162,13 +166,13 @@ def scan_keys(scheme: str, n: int, d: int, steps: int) -> Call:
 def library() -> ctypes.CDLL:
     """`kernel.c`, compiled on the spot."""
     source = pathlib.Path(__file__).with_name("kernel.c")
-    target = pathlib.Path(tempfile.mkdtemp()) / "kernel.so"
-    flags = (
-        "-std=c11 -O3 -march=native -mprefer-vector-width=512 -ffp-contract=fast -fno-math-errno -fno-trapping-math "
-        "-fopenmp -Wno-psabi"
-    )
-    subprocess.run(["gcc", *flags.split(), "-shared", "-fPIC", source, "-o", target, "-lm"], check=True)
-    return ctypes.CDLL(str(target))
+    flags = "-std=c11 -O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp -Wno-psabi"
+    if platform.machine() in ("x86_64", "AMD64"):
+        flags += " -mprefer-vector-width=512"
+    with tempfile.TemporaryDirectory() as folder:
+        target = pathlib.Path(folder) / "kernel.so"
+        subprocess.run(["gcc", *flags.split(), "-shared", "-fPIC", source, "-o", target, "-lm"], check=True)
+        return ctypes.CDLL(str(target))
 
 
 def by_hand(scheme: str, n: int, d: int, steps: int, x: np.ndarray | None = None, p: np.ndarray | None = None) -> Call:
@@ -232,11 +236,11 @@ def networks(who: str, n: int, steps: int) -> Call:
         g = gradient(w, (jnp.asarray(x)[rows], jnp.asarray(y)[rows]))
         return (w, move(p, -h / 2, g), g), None
 
-    def run(w: Any, key: Any) -> Any:
+    def init(w: Any, key: Any) -> Any:
         zero = jax.tree.map(jnp.zeros_like, w)
-        return lax.scan(step, (w, zero, zero), jax.random.split(key, steps))[0]
+        return w, zero, zero
 
-    return on_all_devices(run, weights)
+    return on_all_devices(lambda state, key: lax.scan(step, state, jax.random.split(key, steps))[0], weights, init)
 
 
 def regression(who: str, n: int, steps: int, batch: int | None) -> Call:
@@ -254,12 +258,17 @@ def regression(who: str, n: int, steps: int, batch: int | None) -> Call:
         posterior = potentials.Posterior(log_likelihood, log_prior, data=(x, y), **shared)
         return run_engine(posterior, integrators.EulerMaruyama(step_size=h), weights, steps)
 
+    def loss(w: Any, data: Any) -> Any:
+        return -len(x) / len(data[0]) * jnp.sum(jax.vmap(log_likelihood, (None, 0))(w, data)) - log_prior(w)
+
     def step(w: Any, key: Any) -> Any:
         drawn, noise = jax.random.split(key)
-        rows = jnp.arange(len(x)) if batch is None else jax.random.choice(drawn, len(x), (batch,), replace=False)
-        part = jnp.asarray(x)[rows], jnp.asarray(y)[rows]
-        loss = lambda w: -len(x) / len(rows) * jnp.sum(jax.vmap(log_likelihood, (None, 0))(w, part)) - log_prior(w)  # noqa: E731
-        return w - h * jax.vmap(jax.grad(loss))(w) + np.sqrt(2 * h) * jax.random.normal(noise, w.shape), None
+        data = jnp.asarray(x), jnp.asarray(y)
+        if batch is not None:
+            rows = jax.random.choice(drawn, len(x), (batch,), replace=False)
+            data = data[0][rows], data[1][rows]
+        g = jax.vmap(jax.grad(loss), (0, None))(w, data)
+        return w - h * g + np.sqrt(2 * h) * jax.random.normal(noise, w.shape), None
 
     return on_all_devices(lambda w, key: lax.scan(step, w, jax.random.split(key, steps))[0], weights)
 

@@ -1,6 +1,7 @@
 """Contestants in processes of their own that take turns call by call."""
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import sys
 from typing import Any
 
 HERE = pathlib.Path(__file__).parent
+TURNS = 5
 
 
 class Worker:
@@ -29,8 +31,9 @@ class Worker:
 
     def send(self, **question: Any) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # the answer will say so
+            self.process.stdin.write(json.dumps(question) + "\n")
+            self.process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -41,8 +44,8 @@ class Worker:
 class Field:
     """All contestants and their workers."""
 
-    def __init__(self, repeats: int) -> None:
-        self.repeats, self.workers = repeats, {}
+    def __init__(self) -> None:
+        self.workers = {}
 
     def worker(self, kind: tuple, seat: int) -> Worker:
         """A process of a kind (devices, flags[, width]); seats tell those apart that are otherwise alike."""
@@ -60,7 +63,7 @@ class Field:
             taken[kind] += 1
         errors = {name: answer["error"] for name, w in workers.items() if "error" in (answer := w.answer())}
         times = collections.defaultdict(list)
-        for _ in range(self.repeats):
+        for _ in range(TURNS):
             for name, worker in workers.items():
                 if name in errors:
                     continue

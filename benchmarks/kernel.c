@@ -12,8 +12,8 @@
 #include <stdint.h>
 #ifdef __AVX__
 #include <immintrin.h>
-#define MINIMUM(x, part, y) ((__m256 *)&x)[part] = _mm256_min_ps(((__m256 *)&x)[part], _mm256_set1_ps(y));
-#define ROOT(y, x, part) ((__m256 *)&y)[part] = _mm256_sqrt_ps(((const __m256 *)&x)[part]);
+#define MINIMUM(x, part, y) ((__m256_u *)&x)[part] = _mm256_min_ps(((__m256_u *)&x)[part], _mm256_set1_ps(y));
+#define ROOT(y, x, part) ((__m256_u *)&y)[part] = _mm256_sqrt_ps(((const __m256_u *)&x)[part]);
 #else
 #define MINIMUM(x, part, y) for (int lane = 8 * part; lane < 8 * part + 8; lane++) x[lane] = fminf(x[lane], y);
 #define ROOT(y, x, part) for (int lane = 8 * part; lane < 8 * part + 8; lane++) y[lane] = sqrtf(x[lane]);

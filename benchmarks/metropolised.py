@@ -54,11 +54,10 @@ def scan(scheme: str, work: str, n: int, d: int, steps: int) -> Call:
 
     step = {"HMC": hmc, "GHMC": ghmc, "BAOAB": baoab}[scheme](forces, h, t)
 
-    def run(x: Any, key: Any) -> Any:
-        first = (x, jnp.zeros_like(x), *forces(x))
-        return lax.scan(lambda s, key: (step(s, key), None), first, jax.random.split(key, steps))[0]
+    def run(state: Any, key: Any) -> Any:
+        return lax.scan(lambda s, key: (step(s, key), None), state, jax.random.split(key, steps))[0]
 
-    return on_all_devices(run, start(n, d))
+    return on_all_devices(run, start(n, d), lambda x, key: (x, jnp.zeros_like(x), *forces(x)))
 
 
 def hmc(forces: Callable, h: float, t: float) -> Callable:

@@ -22,14 +22,19 @@ def over(row: dict[str, Any], names: tuple[str, ...]) -> float | None:
     return min((row[OVER][name] for name in names if name in row[OVER]), default=None)
 
 
+def ratios(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[float]:
+    return [ratio for row in rows if (ratio := over(row, names)) is not None]
+
+
 def worst_and_median(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
-    found = [ratio for row in rows if (ratio := over(row, names)) is not None]
+    if not (found := ratios(rows, names)):
+        return "not measured"
     return f"{min(found):.2f} × at least, {statistics.median(found):.2f} × in the median of {len(found)}"
 
 
 def overheads(rows: list[dict[str, Any]]) -> str:
     """heatbath's time over the better scan by hand."""
-    times = [1 / ratio for row in rows if (ratio := over(row, BY_HAND)) is not None]
+    times = [1 / ratio for ratio in ratios(rows, BY_HAND)]
     return f"at most {max(times):.2f}, in the median {statistics.median(times):.2f},"
 
 
@@ -51,8 +56,8 @@ def headline(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     memory = found["memory"]
     return [
         ("≥ 10,000 particles, against the best plain scan", "4.5 ×, 6 × median", "10 ×", worst_and_median(large, SCANS)),
-        ("the same, against the fastest peer", "4.5 ×", "10 ×", worst_and_median(large_peers, PEERS)),
-        ("the same, against the C kernel", "0.35, 0.5 median", "0.75", worst_and_median(large, ("C",))),
+        ("4,000 and more, against the fastest peer", "4.5 ×", "10 ×", worst_and_median(large_peers, PEERS)),
+        ("≥ 10,000 particles, against the C kernel", "0.35, 0.5 median", "0.75", worst_and_median(large, ("C",))),
         ("HMC, generalised HMC and the 22-d funnel, against the best plain scan", "3 ×", "",
          worst_and_median(found["metropolised"], SCANS)),
         ("100 to 1,000 particles, against the best plain scan", "3 ×", "8 ×", worst_and_median(some, SCANS)),
@@ -64,7 +69,7 @@ def headline(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ("observed every 10 steps, d ≤ 3, against not", "1.2 × the time", "1.05 ×",
          f"{max(observed):.2f} × at most, {statistics.median(observed):.2f} × in the median"),
         ("memory at 10⁶ × 2 (BAOAB)", f"{2 * memory['state'] + 64:.0f} MiB: two states and 64", "",
-         f"{memory['above 64 particles']:.0f} MiB above the same process with 64 particles"),
+         f"{memory['above 64 particles']:.0f} MiB above a process with 64 particles, at most {memory['at most']:.0f}"),
         ("time per coordinate-step, 10⁴ to 10⁷ coordinates", "within 40 %", "15 %", flatness(found["flatness"])),
         ("`import heatbath.engine` after `import jax`", "0.3 s", "", f"{found['starting'][IMPORT]:.2f} s"),
         ("README's first snippet, cold", "2.5 s", "", f"{found['starting'][SNIPPET]:.2f} s"),
@@ -77,10 +82,10 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def shown(rate: Any) -> str:
-    """A rate with three digits; a dash for a contestant that could not take part."""
+    """Three digits; a dash for a contestant that could not take part."""
     if not isinstance(rate, float):
         return "–"
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+    return f"{rate:,.0f}" if rate >= 99.5 else f"{rate:#.3g}"
 
 
 def turns_table(rows: list[dict[str, Any]]) -> str:
@@ -89,11 +94,19 @@ def turns_table(rows: list[dict[str, Any]]) -> str:
     return table(["scheme", "d", *(f"{n:,} particles" for n in sizes)], body)
 
 
-def rates_table(rows: list[dict[str, Any]], names: list[str]) -> str:
+def rates_table(rows: list[dict[str, Any]], names: list[str], best: str, of: tuple[str, ...]) -> str:
+    """Rates, and last heatbath's over the best of some contestants."""
     body = [
-        [row["scheme"], str(row["d"]), f"{row['n']:,}", *(shown(row[RATE].get(name)) for name in names)] for row in rows
-    ]
-    return table(["scheme", "d", "particles", *names], body)
+        [
+            row["scheme"], str(row["d"]), f"{row['n']:,}",
+            *(shown(row[RATE].get(name)) for name in names), shown(over(row, of)),
+        ] for row in rows
+    ]  # fmt: skip
+    return table(["scheme", "d", "particles", *names, best], body)
+
+
+def span(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
+    return f"{min(ratios(rows, names)):.1f} to {max(ratios(rows, names)):.1f}"
 
 
 def picture(found: dict[str, Any]) -> None:
@@ -105,6 +118,7 @@ def picture(found: dict[str, Any]) -> None:
 
     figure, axes = plt.subplots(2, 2, figsize=(12, 9), sharex=True, sharey="row", layout="constrained")
     names = ("C", "without noise", *OURS, *SCANS, *PEERS)
+    colours = plt.get_cmap("tab20").colors
     for line, d in zip(axes, (3, 100), strict=True):
         for axis, scheme in zip(line, SCHEMES, strict=True):
             for number, name in enumerate(names):
@@ -113,7 +127,9 @@ def picture(found: dict[str, Any]) -> None:
                 points = [(row["n"], row[RATE][name]) for row in rows if isinstance(row[RATE].get(name), float)]
                 if points:
                     style = {"ls": "--" if name in PEERS else "-", "lw": 2.6 if name == "heatbath" else 1.2}
-                    axis.loglog(*zip(*points, strict=True), marker="o", ms=4, color=f"C{number}", label=name, **style)
+                    axis.loglog(
+                        *zip(*points, strict=True), marker="o", ms=4, color=colours[number], label=name, **style
+                    )
             axis.set(title=f"{scheme}, d = {d}")
             axis.grid(alpha=0.3)
         line[0].set_ylabel("million coordinate-steps a second")
@@ -140,14 +156,9 @@ def page(found: dict[str, Any]) -> str:
     grid, starting = found["grid"], found["starting"]
     share = 1 - starting[CACHED] / starting[SNIPPET]
     names = [*OURS, *SCANS, "C", "without noise"]
+    contestants = ("heatbath", "without noise", "scan", "scan, all devices")
     networks = [
-        [
-            row["work"],
-            *(
-                f"{row['ms a step'][who]:.2f}" if who in row["ms a step"] else ""
-                for who in ("heatbath", "without noise", "scan", "scan, all devices")
-            ),
-        ]
+        [row["work"], *(shown(row["ms a step"].get(who)) for who in contestants), shown(over(row, SCANS))]
         for row in found["networks"]
     ]
     return f"""# Performance
@@ -162,15 +173,21 @@ ratios mean anything: machines differ, and are noisy.
 ## How to read it
 
 A coordinate-step is one coordinate of one particle through one step. Contestants sit in processes of their own and take
-turns, call by call (OpenMM has a turn of its own); a figure is the median of at least five turns. Compilation is not in it.
+turns, call by call; a figure is the median of five turns. Compilation is not in it. The ratios of every row are in
+`benchmarks/results/performance.json`, with date, versions and device of each part.
 
 - **heatbath**: the compiled block after `engine.tune_cpu()`, on all cores; **not tuned**: on one device, as a process has
   it that does nothing, and with XLA's threads.
 - **scan**: a `lax.scan` with `jax.random.normal` for the whole array, one key a step; **all devices**: the population split
-  over the cores; **a key a particle**: the same under `vmap` with keys of its own for each particle.
+  over the cores; **a key a particle**: the same under `vmap` with keys of its own for each particle. "Best" is the best of
+  the four.
 - **C**: `benchmarks/kernel.c`, the same arithmetic with vectors written by hand, multiply-adds contracted as XLA does, all
-  cores: the hardware's reference. It is compiled for one energy and keeps noise in registers.
+  cores: the hardware's reference. It is compiled for one energy and keeps noise in registers. A test holds its
+  trajectories to heatbath's.
 - **without noise**: heatbath's loop with a constant for every normal: what the physics costs.
+
+A dash: one particle cannot be split; C takes whole vectors of 64 particles; OpenMM's particles have three coordinates.
+A million particles of 100 coordinates are left out: an array of them takes 400 MB, and a call of a scan half a minute.
 
 ## Where the time goes
 
@@ -180,7 +197,12 @@ One such chain leaves the vector units idle two thirds of the time. LLVM interle
 only through `XLA_FLAGS`: that is what `engine.tune_cpu()` is for. The layout (`engine/layout.py` states the rule) keeps
 state and noise of a tile in the cache, so that time per coordinate-step does not grow with the population.
 
-A step of one particle is as short as the loop around it: its noise is drawn for many steps at once.
+A step of one particle is as short as the loop around it: its noise is drawn for many steps at once. Not tuned, that of
+BAOAB in one or two dimensions is no faster than a scan's: the loop is then not compiled whole, and each operation of a step
+is a call.
+
+Figures in the rest of this section, what is said of AVX2, and the last paragraph of the page were measured apart when those
+parts were written; `make bench` does not renew them.
 
 XLA cuts a long loop into tasks for its thread pool, also on one device. Where each core is a device of its own that
 only makes them wait for one another, and leaves half of a tile's noise in the other core's cache: there it is
@@ -201,7 +223,7 @@ instruction a rotation costs 40 integer operations a normal, 360 billion a secon
 
 Millions of coordinate-steps a second.
 
-{rates_table(grid, names)}
+{rates_table(grid, names, "over the best scan", SCANS)}
 
 ## From 10⁴ to 10⁷ coordinates
 
@@ -212,19 +234,19 @@ the next.
 
 ## Other libraries
 
-{rates_table(found["peers"], ["heatbath", *PEERS])}
+{rates_table(found["peers"], ["heatbath", *PEERS], "over the best of them", PEERS)}
 
 BlackJAX `sgld` and `sghmc` under `vmap`, jax-md `brownian` and `nvt_langevin`, diffrax Euler and ShARK with
-`UnsafeBrownianPath`, OpenMM `BrownianIntegrator` and `LangevinMiddleIntegrator` on both CPU platforms. Those of JAX
-run on one device and XLA's threads, as their own examples do: split by hand over two devices jax-md's is up to twice
-as fast. They do more, or other, things than heatbath in a step; the shapes are ours.
+`UnsafeBrownianPath`, OpenMM `BrownianIntegrator` and `LangevinMiddleIntegrator` on both CPU platforms. Those of JAX have the
+population split over the cores, which makes them up to twice as fast as their own examples, that run on one device; OpenMM's
+CPU platform has threads of its own. They do more, or other, things than heatbath in a step; the shapes are ours.
 
 ## Metropolised, and the funnel
 
 HMC with ten gradients a step, generalised HMC with one, in the double well; and Neal's funnel in 22 dimensions, against
 scans that keep gradient and energy of where a particle stands.
 
-{rates_table(found["metropolised"], ["heatbath", "scan", "scan, all devices"])}
+{rates_table(found["metropolised"], ["heatbath", *SCANS[:2]], "over the best scan", SCANS)}
 
 ## The same noise
 
@@ -235,17 +257,20 @@ written as one keep their noise in registers: with the narrow vectors of AVX2 th
 whose time was 1.14 of it. The engine does not do so, since two steps in one body round otherwise than one and one, and
 results would depend on where a run is cut.
 
-{rates_table(found["same noise"], ["heatbath", *BY_HAND])}
+{rates_table(found["same noise"], ["heatbath", *BY_HAND], "over the better", BY_HAND)}
 
 ## Float64
 
-{rates_table(found["float64"], ["heatbath", "scan"])}
+heatbath is {span(found["float64"], SCANS)} times as fast as the better scan: a vector has half as many numbers, the
+logarithm, sine and cosine are the compiler's, and both pay for the same words.
+
+{rates_table(found["float64"], ["heatbath", *SCANS[:2]], "over the best scan", SCANS)}
 
 ## Networks and regression
 
 Milliseconds a step.
 
-{table(["work", "heatbath", "without noise", "scan", "scan, all devices"], networks)}
+{table(["work", *contestants, "over the best scan"], networks)}
 
 ## Starting
 
@@ -256,7 +281,7 @@ where it finds all of it the snippet takes {starting[CACHED]:.2f} s. Python's ow
 time on that a package is imported.
 
 A loop takes some 10 ms to compile, of one number as of many: XLA emits each by a pipeline of MLIR passes before LLVM sees
-it. So the host computes what it can and tells the block, which has 45 loops; a test counts them. What runs once or only
+it. So the host computes what it can and tells the block, which has some 45 loops; a test counts them. What runs once or only
 moves data is compiled by XLA's older emitters, in a third of the time. For the block they will not do: they make the same
 loop of the noise, but that of a step takes seven times as long, since they read complex numbers one by one. Less
 optimisation of the block would save 0.15 s more, change no bit and slow no step, but observing would take up to 1.3 times as

@@ -40,8 +40,8 @@ def jax_md(scheme: str, n: int, d: int, steps: int) -> Callable[[], Any]:
     make = {"overdamped": simulate.brownian, "BAOAB": simulate.nvt_langevin}[scheme]
     options = {} if scheme == "overdamped" else {"center_velocity": False}
     init, apply = make(energy, shift, dt=H[scheme], kT=T, gamma=GAMMA, **options)
-    run = lambda x, key: lax.fori_loop(0, steps, lambda _, state: apply(state), init(key, x))  # noqa: E731
-    return on_all_devices(run, start(n, d))
+    run = lambda state, key: lax.fori_loop(0, steps, lambda _, state: apply(state), state)  # noqa: E731
+    return on_all_devices(run, start(n, d), lambda x, key: init(key, x))
 
 
 def diffrax(scheme: str, n: int, d: int, steps: int) -> Callable[[], Any]:

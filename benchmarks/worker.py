@@ -34,6 +34,7 @@ def main() -> None:
         contestants.silence()
     makers: dict[str, Any] = {**contestants.BY_NAME, **metropolised.BY_NAME, **peers.BY_NAME, **same_noise.BY_NAME}
     call: Any = None
+    answers, sys.stdout = sys.stdout, sys.stderr  # what others print is no answer
     for line in sys.stdin:
         asked = json.loads(line)
         began = time.perf_counter()
@@ -52,7 +53,7 @@ def main() -> None:
                 answer = {"seconds": time.perf_counter() - began}
         except Exception as error:  # a peer that cannot do a shape is a line in the table, not the end of the run
             answer = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

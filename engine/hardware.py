@@ -59,9 +59,8 @@ def usable_cores() -> int:
 
 
 def trim_memory(carry: Any) -> None:
-    """Give memory that the compiler freed back to the system, beside arrays that are not small themselves.
-
-    glibc would keep some hundred MiB, and since blocks of any length take pieces of it, yet ask for more.
+    """Give memory that the compiler freed back to the system, if the carry is not small itself: some hundred MiB that glibc
+    would keep.
     """
     if sum(leaf.nbytes for leaf in jax.tree.leaves(carry)) >= LARGE_BYTES:
         with contextlib.suppress(OSError, AttributeError):  # another C library

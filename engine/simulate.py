@@ -59,9 +59,7 @@ def simulate(
     plan = Plan.of(run)
     carry, step, records = plan.pack(run), run.step, run.records
     run = dataclasses.replace(run, state=None, memories=())
-    if step == 0:
-        trim_memory(carry)
-    end, pace = step + steps, 16
+    first, end, pace = step, step + steps, 16
     seen: tuple | None = None  # the rows of the last block, not yet in the records
     settled = lambda: plan.collect(run, records, *seen) if seen else records  # noqa: E731
     finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=settled())  # noqa: E731
@@ -78,10 +76,10 @@ def simulate(
                     raise diagnose(plan, run, carry, step, count)
             except KeyboardInterrupt:
                 raise Interrupted(finished(), end) from None
-            if step == 0:  # compiled by now
+            taken = time.monotonic() - began
+            if step == first and taken > SECONDS_A_BLOCK / 2:  # it was compiled
                 trim_memory(new)
             carry, step, seen = new, step + count, (step, count, rows)  # together: nothing is left half done
             bar.advance(count)
-            taken = time.monotonic() - began
             pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))
     return finished()

@@ -42,8 +42,8 @@ def test_a_million_particles_fit_in_450_mib():
 
 
 def test_memory_is_two_states_and_64_mib():
-    """10⁶ particles, d = 2, above a process that does the same with 64 particles: 51 MiB were measured."""
-    found = memory()
+    """10⁶ particles, d = 2, above a process that does the same with 64 particles: 33 to 98 MiB, 51 in the median."""
+    found = memory(repeats=3)
     print(found)
     assert 15 < found["state"] < 30  # x, p and a gradient, float32
     assert found["above 64 particles"] < 2 * found["state"] + 64
@@ -84,8 +84,8 @@ def test_correlations_of_many_particles_over_a_million_steps(scheme):
     """10⁵ particles, 10⁶ steps, seen every 100: memory does not grow, and the time is at most 1.25 of that without.
 
     What is in use after each call is the same to 5 %. The peak of what is resident also has the pieces that glibc keeps
-    between blocks of different lengths. In thirty calls it grew from 572 to 690 MiB in nine and not after; to give memory
-    back at every block holds it at 590 and costs 1 to 3 % of the time.
+    between blocks of different lengths. In thirty calls it grew from 572 to 690 MiB within the first nine and not after;
+    to give memory back at every block holds it at 590 and costs 1 to 3 % of the time.
     """
     run = subprocess.run([sys.executable, "-c", CORRELATION, scheme], check=True, capture_output=True, text=True)
     found = json.loads(run.stdout.strip().split("\n")[-1])
@@ -102,31 +102,35 @@ def test_correlations_of_many_particles_over_a_million_steps(scheme):
 
 @pytest.fixture(scope="module")
 def field():
-    found = Field(repeats=5)
+    found = Field()
     yield found
     found.close()
 
 
+# of a processor that is not known
+ASKED = {"float64": 1.2, "GHMC": 3.0, ", 1 ×": 2.0, "1,000": 3.0, "16,384": 4.5, "networks": 1.3, "regression": 1.3}
+
+
 @pytest.mark.parametrize("name", performance.guarded())
 def test_no_slower_than_recorded(name, field):
-    """The ratio to the best plain scan is at least 0.55 of what such a processor had: a slowdown of two is seen."""
-    recorded, vectors = json.loads(performance.RATIOS.read_text()), performance.vectors()
-    of_this = recorded.get(vectors, {}).get(name)
-    expected = of_this or min(ratios[name] for ratios in recorded.values() if name in ratios)
+    """The ratio to the best plain scan is at least 0.65 of what such a processor had: a slowdown of two is seen. Where
+    nothing is recorded it is at least what is asked of all."""
+    recorded = json.loads(performance.RATIOS.read_text()).get(performance.vectors(), {})
+    least = 0.65 * recorded[name] if name in recorded else next(v for k, v in ASKED.items() if k in name)
     for _ in range(3):  # something else may be busy
         ratio = performance.over_scans(field, name)
-        print(f"{name}: {ratio:.1f} x the plain scan, recorded {expected:.1f} x")
-        if ratio > 0.55 * expected:
+        print(f"{name}: {ratio:.2f} x the plain scan, at least {least:.2f} x")
+        if ratio > least:
             return
-    pytest.fail(f"{name}: {ratio:.2f} x the plain scan, recorded {expected:.2f} x: slower by nearly two")
+    pytest.fail(f"{name}: {ratio:.2f} x the plain scan, at least {least:.2f} x")
 
 
 def test_observing_costs_little(field):
     """Energy, two temperatures and a histogram every 10 steps: 1.07 to 1.17 of the time without them were measured."""
-    found = [performance.observed(field, scheme, d=2, seconds=0.02) for scheme in ("overdamped", "BAOAB")]
-    print([f"{ratio:.2f}" for ratio in found])
-    assert min(found) > 0.9
-    assert max(found) < 1.4
+    for scheme in ("overdamped", "BAOAB"):
+        tries = [performance.observed(field, scheme, d=2, seconds=0.02) for _ in range(3)]
+        print(scheme, [f"{ratio:.2f}" for ratio in tries])
+        assert 0.9 < min(tries) < 1.3
 
 
 TUNE = """
