@@ -1,5 +1,6 @@
-"""docs/performance.md and its picture from benchmarks/results/performance.json; `make bench` runs it last."""
+"""docs/performance.md, its picture and the README's table from results/performance.json; `make bench` runs it last."""
 
+import itertools
 import json
 import pathlib
 import statistics
@@ -8,7 +9,8 @@ from typing import Any
 from performance import OVER, PEERS, RATE, SCHEMES
 
 HERE = pathlib.Path(__file__).parent
-DOCS = HERE.parent / "docs"
+ROOT = HERE.parent
+DOCS = ROOT / "docs"
 IMPORT = "import heatbath.engine adds"
 SNIPPET = "README's first snippet"
 CACHED = "the same, compiled before"
@@ -118,7 +120,7 @@ def picture(found: dict[str, Any]) -> None:
 
     figure, axes = plt.subplots(2, 2, figsize=(12, 9), sharex=True, sharey="row", layout="constrained")
     names = ("C", "without noise", *OURS, *SCANS, *PEERS)
-    colours = plt.get_cmap("tab20").colors
+    colours = ["black", *plt.get_cmap("tab20").colors[1:]]
     for line, d in zip(axes, (3, 100), strict=True):
         for axis, scheme in zip(line, SCHEMES, strict=True):
             for number, name in enumerate(names):
@@ -126,7 +128,11 @@ def picture(found: dict[str, Any]) -> None:
                 rows = [row for row in rows if (row["scheme"], row["d"]) == (scheme, d)]
                 points = [(row["n"], row[RATE][name]) for row in rows if isinstance(row[RATE].get(name), float)]
                 if points:
-                    style = {"ls": "--" if name in PEERS else "-", "lw": 2.6 if name == "heatbath" else 1.2}
+                    style = {
+                        "ls": "--" if name in PEERS else "-",
+                        "lw": 2.6 if name == "heatbath" else 1.2,
+                        "zorder": 3 if name == "C" else 2,
+                    }
                     axis.loglog(
                         *zip(*points, strict=True), marker="o", ms=4, color=colours[number], label=name, **style
                     )
@@ -198,7 +204,7 @@ only through `XLA_FLAGS`: that is what `engine.tune_cpu()` is for. The layout (`
 state and noise of a tile in the cache, so that time per coordinate-step does not grow with the population.
 
 A step of one particle is as short as the loop around it: its noise is drawn for many steps at once. Not tuned, that of
-BAOAB in one or two dimensions is no faster than a scan's: the loop is then not compiled whole, and each operation of a step
+BAOAB in one or two dimensions takes as long as a scan's: the loop is then not compiled whole, and each operation of a step
 is a call.
 
 Figures in the rest of this section, what is said of AVX2, and the last paragraph of the page were measured apart when those
@@ -289,10 +295,25 @@ long.
 """
 
 
+def readme(text: str, found: dict[str, Any]) -> str:
+    """The README with its table of speeds anew."""
+    lines = []
+    for d, scheme in itertools.product((2, 10), SCHEMES):
+        (row,) = (row for row in found["grid"] if (row["scheme"], row["d"], row["n"]) == (scheme, d, 16_384))
+        scan, mine = over(row, SCANS), row[RATE]["heatbath"]
+        untuned = scan / row[OVER]["heatbath, not tuned"]
+        rates = [shown(mine / scan), shown(mine), f"{scan:.1f} ×", f"{untuned:.1f} ×", f"{row[OVER]['C']:.2f} ×"]
+        lines.append([scheme, str(d), *rates])
+    begin = text.index("| scheme | d | `lax.scan` |")
+    end = text.index("\n\n", begin)
+    return text[:begin] + table(text[begin:].split("\n")[0].strip("| ").split(" | "), lines) + text[end:]
+
+
 def main() -> None:
     found = json.loads((HERE / "results" / "performance.json").read_text())
     picture(found)
     (DOCS / "performance.md").write_text(page(found))
+    (ROOT / "README.md").write_text(readme((ROOT / "README.md").read_text(), found))
     for work, asked, _, measured in headline(found):
         print(f"{work:<58} {asked:<28} {measured}")
 

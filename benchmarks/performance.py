@@ -1,6 +1,6 @@
 """How fast heatbath is, against a plain `lax.scan`, other libraries, the physics without noise, and hand-written C.
 
-`make bench` runs all of it (about an hour on two cores), `make bench-quick` a corner of it, into results/quick.json.
+`make bench` runs all of it (about half an hour on two cores), `make bench-quick` a corner of it, into results/quick.json.
 Contestants live in processes of their own and take turns call by call; a figure is the median of at least five turns.
 Only ratios mean anything on a shared machine: each row has those of heatbath to all others. The result goes to
 benchmarks/results/performance.json, each part with its date, versions and device; `page.py` makes docs/performance.md of it.
@@ -129,8 +129,8 @@ def metropolised(field: Field, seconds: float) -> list[dict[str, Any]]:
     """HMC, generalised HMC, and the funnel, against plain scans on one and on all devices."""
     rows = []
     for scheme, work, n, d in TESTED:
-        # a step of HMC has ten gradients
-        steps = max(2, steps_for("scan", n, d, seconds) // (10 if scheme == "HMC" else 2))
+        # a step of HMC has ten gradients; `simulate` calls its block for half a second, not for a few steps
+        steps = max(16, steps_for("scan", n, d, seconds) // (10 if scheme == "HMC" else 2))
         entrants = {who: (kind, TESTED_BY[who]) for who, kind in WITH_SCANS.items()}
         row = race(field, scheme, n, d, seconds, entrants, work=work, steps=steps)
         rows.append(row | {"scheme": f"{scheme}, {work}"})

@@ -1,0 +1,53 @@
+"""docs/performance.md and the README's table of speeds say what benchmarks/results/performance.json says."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import page
+import performance
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def found():
+    return json.loads(performance.RESULTS.read_text())
+
+
+def test_the_page_is_of_the_results(found):
+    assert (ROOT / "docs" / "performance.md").read_text() == page.page(found)
+    text = (ROOT / "README.md").read_text()
+    assert page.readme(text, found) == text
+    assert text.count("| overdamped |") == 2 and " × |" in text
+
+
+def test_every_ratio_is_kept(found):
+    """Rates over rates, for every contestant that took part."""
+    for part in ("grid", "peers", "metropolised", "same noise", "float64"):
+        assert found[part]
+        for row in found[part]:
+            rates = row[performance.RATE]
+            others = {name for name, rate in rates.items() if isinstance(rate, float)} - {"heatbath"}
+            assert row[performance.OVER].keys() == others
+            for name in others:
+                assert row[performance.OVER][name] == pytest.approx(rates["heatbath"] / rates[name])
+    assert found["measured"].keys() == found.keys() - {"measured"}
+
+
+def test_what_is_asked_is_reached(found):
+    """The figures of the last full run hold the table's "at least"."""
+    rows = {"large": [row for row in found["grid"] if row["n"] >= 10_000]}
+    rows["some"] = [row for row in found["grid"] if 100 <= row["n"] <= 1_000]
+    rows["one"] = [row for row in found["grid"] if row["n"] == 1]
+    least = lambda rows, names: min(page.ratios(rows, names))  # noqa: E731
+    assert least(rows["large"], page.SCANS) >= 4.5
+    assert least(rows["some"], page.SCANS) >= 3
+    assert least(rows["one"], page.SCANS) >= 2
+    assert least(rows["large"], ("C",)) >= 0.35
+    assert least([row for row in found["peers"] if row["n"] >= 4_096], page.PEERS) >= 4.5
+    assert max(row["time over time without"] for row in found["observing"]) <= 1.2
+    assert max(row["best over worst"] for row in found["flatness"]) <= 1.4
