@@ -1,7 +1,7 @@
 """How fast heatbath is, against a plain `lax.scan`, other libraries, the physics without noise, and hand-written C.
 
 `make bench` runs all of it (about half an hour on two cores), `make bench-quick` a corner of it, into results/quick.json.
-Contestants live in processes of their own and take turns call by call; a figure is the median of at least five turns.
+Contestants live in processes of their own and take turns call by call; a figure is the median of five turns.
 Only ratios mean anything on a shared machine: each row has those of heatbath to all others. The result goes to
 benchmarks/results/performance.json, each part with its date, versions and device; `page.py` makes docs/performance.md of it.
 """
@@ -102,7 +102,7 @@ def flatness(field: Field, seconds: float) -> list[dict[str, Any]]:
     rows = []
     for d in DIMENSIONS["full"]:
         for scheme in SCHEMES:
-            sizes = [n for n in SIZES["full"] if 1e4 <= n * d <= 1e7]
+            sizes = [10**k // d for k in (4, 5, 6, 7)]
             steps = {n: steps_for("heatbath", n, d, 2 * seconds) for n in sizes}
             times = field.race(
                 {f"{n}": (TUNED, "heatbath", {"scheme": scheme, "n": n, "d": d, "steps": steps[n]}) for n in sizes}
@@ -238,7 +238,7 @@ def guard(field: Field) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a corner of the grid, fewer seconds")
-    parser.add_argument("--only", nargs="*", default=(), help="some of the parts, by their names")
+    parser.add_argument("--only", nargs="+", default=(), help="some of the parts, by their names")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     options = parser.parse_args()
     size, seconds = ("quick", 0.06) if options.quick else ("full", 0.08)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 # four vectors of noise in flight: Threefry is one long chain of dependent operations, and LLVM by itself keeps one;
 # and loops that touch up to 100,000 bytes a turn compiled whole, without a call for every operation: those of up to a
@@ -38,8 +39,9 @@ def tune_cpu(devices: int | None = None) -> None:
     started, and ValueError for a number of devices below 1.
     """
     count = usable_cores() if devices is None else devices
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
         raise ValueError(f"devices must be a positive whole number; got {devices!r}")
+    count = int(count)
     try:
         for value in (count + 1, count):  # a value that is there already would be taken even when it is too late
             jax.config.update("jax_num_cpu_devices", value)

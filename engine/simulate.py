@@ -64,22 +64,22 @@ def simulate(
     settled = lambda: plan.collect(run, records, *seen) if seen else records  # noqa: E731
     finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=settled())  # noqa: E731
     with Progress(total=steps, label=plan.label, enabled=progress) as bar:
-        while step < end:
-            count = min(pace, plan.room(step), end - step)
-            began = time.monotonic()
-            try:
+        try:
+            while step < end:
+                count = min(pace, plan.room(step), end - step)
+                began = time.monotonic()
                 scheduled = plan.scheduled(step, count)
                 at = plan.window(step, count)
                 new, rows, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, carry, plan.keys, at)
                 records, seen = settled(), None  # while the devices work
                 if any(np.asarray(part).any() for part in broken):  # waits for the block
                     raise diagnose(plan, run, carry, step, count)
-            except KeyboardInterrupt:
-                raise Interrupted(finished(), end) from None
-            taken = time.monotonic() - began
-            if step == first and taken > SECONDS_A_BLOCK / 2:  # it was compiled
-                trim_memory(new)
-            carry, step, seen = new, step + count, (step, count, rows)  # together: nothing is left half done
-            bar.advance(count)
-            pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))
+                taken = time.monotonic() - began
+                if step == first and taken > SECONDS_A_BLOCK / 2:  # it was compiled
+                    trim_memory(new)
+                carry, step, seen = new, step + count, (step, count, rows)  # together: nothing is left half done
+                bar.advance(count)
+                pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))
+        except KeyboardInterrupt:
+            raise Interrupted(finished(), end) from None
     return finished()

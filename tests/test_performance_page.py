@@ -1,6 +1,7 @@
 """docs/performance.md and the README's table of speeds say what benchmarks/results/performance.json says."""
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -44,10 +45,16 @@ def test_what_is_asked_is_reached(found):
     rows["some"] = [row for row in found["grid"] if 100 <= row["n"] <= 1_000]
     rows["one"] = [row for row in found["grid"] if row["n"] == 1]
     least = lambda rows, names: min(page.ratios(rows, names))  # noqa: E731
-    assert least(rows["large"], page.SCANS) >= 4.5
+    median = lambda rows, names: statistics.median(page.ratios(rows, names))  # noqa: E731
+    assert least(rows["large"], page.SCANS) >= 4.5 and median(rows["large"], page.SCANS) >= 6
     assert least(rows["some"], page.SCANS) >= 3
     assert least(rows["one"], page.SCANS) >= 2
-    assert least(rows["large"], ("C",)) >= 0.35
-    assert least([row for row in found["peers"] if row["n"] >= 4_096], page.PEERS) >= 4.5
+    assert least(rows["large"], ("C",)) >= 0.35 and median(rows["large"], ("C",)) >= 0.5
+    assert least([row for row in found["peers"] if row["n"] >= 10_000], page.PEERS) >= 4.5
     assert max(row["time over time without"] for row in found["observing"]) <= 1.2
     assert max(row["best over worst"] for row in found["flatness"]) <= 1.4
+    networks, memory, starting = found["networks"][1], found["memory"], found["starting"]
+    assert networks["work"].startswith("64 networks")
+    assert 1 / page.over(networks, ("without noise",)) <= 1.25 and page.over(networks, page.SCANS) >= 1.3
+    assert memory["above 64 particles"] <= 2 * memory["state"] + 64
+    assert starting[page.IMPORT] <= 0.3 and starting[page.SNIPPET] <= 2.5
