@@ -26,6 +26,7 @@ SHARED: dict[str, str | int] = {"xla_disable_hlo_passes": "cpu-parallel-task-ass
 # once; nor is it worth optimising, unless it may be large
 PLAIN: dict[str, str | int] = {"xla_cpu_use_fusion_emitters": False}
 ONCE: dict[str, str | int] = {**PLAIN, "xla_backend_optimization_level": 0}
+MMAP_THRESHOLD = -3  # of glibc's malloc.h
 LARGE_BYTES = 2**22  # of what a run carries: beside it the memory counts that the compiler had
 
 
@@ -60,13 +61,18 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def trim_memory(carry: Any) -> None:
-    """Give memory that the compiler freed back to the system, if the carry is not small itself: some hundred MiB that glibc
-    would keep.
+def spare_memory(carry: Any, *, compiled: bool = False) -> None:
+    """Beside a carry that is not small itself, keep no memory that is free.
+
+    Arrays as large are mapped one by one from here on: glibc would put them into its heap once one was freed, where blocks
+    of different lengths leave holes. compiled: also give back the some hundred MiB that the compiler had.
     """
     if sum(leaf.nbytes for leaf in jax.tree.leaves(carry)) >= LARGE_BYTES:
         with contextlib.suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL(None).malloc_trim(0)
+            library = ctypes.CDLL(None)
+            library.mallopt(MMAP_THRESHOLD, LARGE_BYTES)
+            if compiled:
+                library.malloc_trim(0)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ import numpy as np
 from .block import run_block
 from .checks import Interrupted, check_steps
 from .diagnosis import diagnose
-from .hardware import trim_memory
+from .hardware import spare_memory
 from .plan import Plan
 from .preparation import prepare, resume
 from .progress import Progress
@@ -60,6 +60,7 @@ def simulate(
     carry, step, records = plan.pack(run), run.step, run.records
     run = dataclasses.replace(run, state=None, memories=())
     first, end, pace = step, step + steps, 16
+    spare_memory(carry)
     seen: tuple | None = None  # the rows of the last block, not yet in the records
     settled = lambda: plan.collect(run, records, *seen) if seen else records  # noqa: E731
     finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=settled())  # noqa: E731
@@ -76,7 +77,7 @@ def simulate(
                     raise diagnose(plan, run, carry, step, count)
                 taken = time.monotonic() - began
                 if step == first and taken > SECONDS_A_BLOCK / 2:  # it was compiled
-                    trim_memory(new)
+                    spare_memory(new, compiled=True)
                 carry, step, seen = new, step + count, (step, count, rows)  # together: nothing is left half done
                 bar.advance(count)
                 pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))

@@ -83,9 +83,8 @@ print(json.dumps({"seconds": seconds, "peak MiB": memory, "in use MiB": used, "s
 def test_correlations_of_many_particles_over_a_million_steps(scheme):
     """10⁵ particles, 10⁶ steps, seen every 100: memory does not grow, and the time is at most 1.25 of that without.
 
-    What is in use after each call is the same to 5 %. The peak of what is resident also has the pieces that glibc keeps
-    between blocks of different lengths. In thirty calls it grew from 572 to 690 MiB within the first nine and not after;
-    to give memory back at every block holds it at 590 and costs 1 to 3 % of the time.
+    What is in use after each call is the same to 5 %, and the peak of what is resident to 10: large arrays are mapped one by
+    one. In glibc's heap it grew from 572 to 690 MiB within nine calls.
     """
     run = subprocess.run([sys.executable, "-c", CORRELATION, scheme], check=True, capture_output=True, text=True)
     found = json.loads(run.stdout.strip().split("\n")[-1])
@@ -97,7 +96,7 @@ def test_correlations_of_many_particles_over_a_million_steps(scheme):
     assert found["step"] >= 1_000_000
     assert np.median(ratios) < 1.25
     assert max(found["in use MiB"][2:]) < 1.05 * found["in use MiB"][1]
-    assert found["peak MiB"][-1] < 1.3 * found["peak MiB"][1]
+    assert found["peak MiB"][-1] < 1.1 * found["peak MiB"][1]
 
 
 @pytest.fixture(scope="module")
