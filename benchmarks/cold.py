@@ -21,25 +21,40 @@ from heatbath import engine
 print(json.dumps({"import jax": jax_at - began, "import heatbath.engine adds": time.perf_counter() - jax_at}))
 """
 
-MEMORY = """
+PEAK = """
 import json, sys
 import jax, jax.numpy as jnp
-from heatbath import engine, integrators, potentials
-well, n = potentials.DoubleWell(barrier=1.0, tilt=0.3), int(sys.argv[1])
-bath = integrators.BAOAB(step_size=0.05, temperature=0.5)
-run = engine.simulate(well, bath, engine.scatter(jnp.zeros(2), n, key=1), steps=200, key=2, progress=False)
-status = open("/proc/self/status").read()
-state = sum(a.nbytes for a in jax.tree.leaves(run.state)) / 2**20
-print(json.dumps({"peak": int(status.split("VmHWM:")[1].split()[0]) / 1024, "state": state}))
+n = int(sys.argv[1])
+def peak():  # MiB resident, at most
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
 """
 
+MEMORY = f"""{PEAK}
+from heatbath import engine, integrators, potentials
+well, observables = potentials.DoubleWell(barrier=1.0, tilt=0.3), {{"loop": (), "observed": None}}[sys.argv[2]]
+bath, start = integrators.BAOAB(step_size=0.05, temperature=0.5), [engine.scatter(jnp.zeros(2), n, key=1)]
+run = engine.simulate(well, bath, start.pop(), steps=200, key=2, progress=False, observables=observables)
+print(json.dumps({{"peak": peak(), "state": sum(a.nbytes for a in jax.tree.leaves(run.state)) / 2**20}}))
+"""
 
-PLAIN_JAX = """
-import json
-import jax, jax.numpy as jnp
+PLAIN_SCAN = f"""{PEAK}
 jax.jit(lambda x: x + 1)(jnp.zeros(3)).block_until_ready()
-status = open("/proc/self/status").read()
-print(json.dumps({"peak": int(status.split("VmHWM:")[1].split()[0]) / 1024}))
+started, h, c = peak(), 0.05, jnp.exp(-0.05)
+def gradient(x):
+    return 4 * x * (x * x - 1) + 0.3
+def step(state, key):  # BAOAB
+    x, p, g = state
+    p = p - h / 2 * g
+    x = x + h / 2 * p
+    p = c * p + jnp.sqrt(0.5 * (1 - c * c)) * jax.random.normal(key, x.shape)
+    x = x + h / 2 * p
+    g = gradient(x)
+    return (x, p - h / 2 * g, g), None
+steps = jax.jit(lambda state, key: jax.lax.scan(step, state, jax.random.split(key, 100))[0], donate_argnums=0)
+state = jax.jit(lambda x: (x, jnp.zeros_like(x), gradient(x)))(jnp.zeros((n, 2)))
+for key in jax.random.split(jax.random.key(0)):
+    state = jax.block_until_ready(steps(state, key))
+print(json.dumps({{"started": started, "peak": peak()}}))
 """
 
 
@@ -52,8 +67,8 @@ def script(text: str, *arguments: str, **environment: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, env=kept | environment).stdout
 
 
-def last_line(text: str, *arguments: str) -> dict[str, float]:
-    return json.loads(script(text, *arguments).strip().split("\n")[-1])
+def last_line(text: str, *arguments: str, **environment: str) -> dict[str, float]:
+    return json.loads(script(text, *arguments, **environment).strip().split("\n")[-1])
 
 
 def starting(repeats: int) -> dict[str, float]:
@@ -78,14 +93,34 @@ def starting(repeats: int) -> dict[str, float]:
 
 
 def memory(repeats: int) -> dict[str, float]:
-    """MiB at a million particles of two coordinates: above a process that does the same with 64, which has compiled as much
-    (the allocator makes single pairs differ by 30), and of both above one that has only started JAX.
+    """Peaks of resident memory at a million particles of two coordinates, in MiB, as medians.
+
+    Above a process that has started JAX and no more: of the loop, which the other rates are of too; with the default
+    observables, and that with the compiled code of an earlier process; and of a plain scan. Above a process that does the
+    same with 64 particles, and so imports and compiles as much: of the loop and with the default observables.
     """
-    pairs = [[last_line(MEMORY, n) for n in ("64", "1000000")] for _ in range(repeats)]
-    above = [large["peak"] - base["peak"] for base, large in pairs]
-    started, median = last_line(PLAIN_JAX)["peak"], statistics.median
+    few, many = "64", "1000000"
+    with tempfile.TemporaryDirectory() as cache:
+        cached = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        last_line(MEMORY, many, "observed", **cached)
+        rows = [
+            {
+                "scan": last_line(PLAIN_SCAN, many),
+                "observed, compiled before": last_line(MEMORY, many, "observed", **cached),
+                **{(what, n): last_line(MEMORY, n, what) for what in ("loop", "observed") for n in (few, many)},
+            }
+            for _ in range(repeats)
+        ]
+    started = statistics.median(row["scan"]["started"] for row in rows)
+    above = lambda name: statistics.median(row[name]["peak"] for row in rows) - started  # noqa: E731
+    beside = lambda what: statistics.median(row[what, many]["peak"] - row[what, few]["peak"] for row in rows)  # noqa: E731
     return {
-        "above 64 particles": median(above), "at least": min(above), "at most": max(above), "state": pairs[0][1]["state"],
-        "above JAX": median(large["peak"] for _, large in pairs) - started,
-        "64 particles above JAX": median(base["peak"] for base, _ in pairs) - started,
-    }  # fmt: skip
+        "state": rows[0]["loop", many]["state"],
+        "above JAX": above(("loop", many)),
+        "above JAX, at most": max(row["loop", many]["peak"] for row in rows) - started,
+        "observed, above JAX": above(("observed", many)),
+        "observed, compiled before, above JAX": above("observed, compiled before"),
+        "a plain scan above JAX": above("scan"),
+        "above 64 particles": beside("loop"),
+        "observed, above 64 particles": beside("observed"),
+    }

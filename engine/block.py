@@ -273,15 +273,28 @@ def run_block(
     parts. Devices share nothing, so each runs the same program on its own tiles: compiled together by `shard_map` it
     would be fused differently, and round differently, than on one device.
     """
+    compiled, calls = _calls(program, shared, particle, scheduled, carry, keys, at)
+    return tuple(zip(*(compiled(*call) for call in calls), strict=True))  # pyright: ignore[reportReturnType]
+
+
+def compile_block(*block: Any) -> None:
+    """Compile what `run_block` will run, unless that is done: both keep it in the same cache of `jax.jit`."""
+    compiled, calls = _calls(*block)
+    for call in calls:
+        compiled.lower(*call).compile()
+
+
+def _calls(
+    program: Program, shared: list, particle: tuple, scheduled: list, carry: tuple, keys: dict, at: Window
+) -> tuple[Any, list[tuple]]:
+    """The compiled block, and its arguments for each device."""
     layout = program.layout
     on_cpu = jax.default_backend() == "cpu"
-    compiled = _compiled(on_cpu and layout.elementwise, on_cpu and layout.devices > 1)
     firsts = np.arange(0, layout.tiles, layout.tiles // layout.devices, dtype=np.int32)
-    parts = [
-        compiled(program, shared, mine, scheduled, part, keys, at, first)
+    return _compiled(on_cpu and layout.elementwise, on_cpu and layout.devices > 1), [
+        (program, shared, mine, scheduled, part, keys, at, first)
         for mine, part, first in zip(particle, carry, firsts, strict=True)
     ]
-    return tuple(zip(*parts, strict=True))  # pyright: ignore[reportReturnType]
 
 
 @functools.cache

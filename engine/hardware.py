@@ -61,18 +61,21 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def spare_memory(carry: Any, *, compiled: bool = False) -> None:
-    """Beside a carry that is not small itself, keep no memory that is free.
+def is_large(carry: Any) -> bool:
+    """Whether memory counts that is not its own."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(carry)) >= LARGE_BYTES
 
-    Arrays as large are mapped one by one from here on: glibc would put them into its heap once one was freed, where blocks
-    of different lengths leave holes. compiled: also give back the some hundred MiB that the compiler had.
+
+def spare_memory() -> None:
+    """Give back what is free: the compiler has had some hundred MiB, which glibc keeps.
+
+    And map arrays as large one by one from here on: glibc would put them into its heap once one was freed, where blocks of
+    different lengths leave holes.
     """
-    if sum(leaf.nbytes for leaf in jax.tree.leaves(carry)) >= LARGE_BYTES:
-        with contextlib.suppress(OSError, AttributeError):  # another C library
-            library = ctypes.CDLL(None)
-            library.mallopt(MMAP_THRESHOLD, LARGE_BYTES)
-            if compiled:
-                library.malloc_trim(0)
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(MMAP_THRESHOLD, LARGE_BYTES)
+        library.malloc_trim(0)
 
 
 @functools.cache

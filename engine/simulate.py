@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from .block import run_block
+from .block import compile_block, run_block
 from .checks import Interrupted, check_steps
 from .diagnosis import diagnose
-from .hardware import spare_memory
+from .hardware import is_large, spare_memory
 from .plan import Plan
 from .preparation import prepare, resume
 from .progress import Progress
@@ -60,7 +60,6 @@ def simulate(
     carry, step, records = plan.pack(run), run.step, run.records
     run = dataclasses.replace(run, state=None, memories=())
     first, end, pace = step, step + steps, 16
-    spare_memory(carry)
     seen: tuple | None = None  # the rows of the last block, not yet in the records
     settled = lambda: plan.collect(run, records, *seen) if seen else records  # noqa: E731
     finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=settled())  # noqa: E731
@@ -71,13 +70,16 @@ def simulate(
                 began = time.monotonic()
                 scheduled = plan.scheduled(step, count)
                 at = plan.window(step, count)
-                new, rows, broken = run_block(plan.program, plan.shared, plan.particle, scheduled, carry, plan.keys, at)
+                block = plan.program, plan.shared, plan.particle, scheduled, carry, plan.keys, at
+                if step == first and is_large(carry):
+                    compile_block(*block)
+                    spare_memory()
+                new, rows, broken = run_block(*block)
+                del block  # and with it the carry of before
                 records, seen = settled(), None  # while the devices work
                 if any(np.asarray(part).any() for part in broken):  # waits for the block
                     raise diagnose(plan, run, carry, step, count)
                 taken = time.monotonic() - began
-                if step == first and taken > SECONDS_A_BLOCK / 2:  # it was compiled
-                    spare_memory(new, compiled=True)
                 carry, step, seen = new, step + count, (step, count, rows)  # together: nothing is left half done
                 bar.advance(count)
                 pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))

@@ -31,22 +31,25 @@ print(json.dumps({"peak MiB": peak, "step": run.step, "energy": float(run.observ
 """
 
 
-def test_a_million_particles_fit_in_450_mib():
-    """10⁶ particles, d = 2, 1,000 steps, all standard observables: peak memory, interpreter included; 373 measured."""
+def test_a_million_particles_fit_in_400_mib():
+    """10⁶ particles, d = 2, 1,000 steps, all standard observables: peak memory, interpreter included; 335 measured."""
     run = subprocess.run([sys.executable, "-c", STANDARD], check=True, capture_output=True, text=True)
     found = json.loads(run.stdout.strip().split("\n")[-1])
     print(found)
     assert found["step"] == 1_000
     assert 0 < found["energy"] < 1
-    assert found["peak MiB"] < 450
+    assert found["peak MiB"] < 400
 
 
 def test_memory_is_two_states_and_64_mib():
-    """10⁶ particles, d = 2, above a process that does the same with 64: 33 to 109 MiB, 51 in the median; best of three."""
+    """10⁶ particles, d = 2, above a process that has only started JAX: 97 MiB measured, 140 with the default observables,
+    where the compiler takes most."""
     found = memory(repeats=3)
     print(found)
     assert 15 < found["state"] < 30  # x, p and a gradient, float32
-    assert found["at least"] < 2 * found["state"] + 64
+    assert found["above JAX"] < 2 * found["state"] + 64
+    assert found["observed, above JAX"] < 170
+    assert found["observed, above 64 particles"] < 2 * found["state"]
 
 
 CORRELATION = """
