@@ -24,19 +24,19 @@ def over(row: dict[str, Any], names: tuple[str, ...]) -> float | None:
     return min((row[OVER][name] for name in names if name in row[OVER]), default=None)
 
 
-def ratios(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[float]:
+def best_ratios(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[float]:
     return [ratio for row in rows if (ratio := over(row, names)) is not None]
 
 
 def worst_and_median(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
-    if not (found := ratios(rows, names)):
+    if not (found := best_ratios(rows, names)):
         return "not measured"
     return f"{min(found):.2f} × at least, {statistics.median(found):.2f} × in the median of {len(found)}"
 
 
 def overheads(rows: list[dict[str, Any]]) -> str:
     """heatbath's time over the better scan by hand."""
-    times = [1 / ratio for ratio in ratios(rows, BY_HAND)]
+    times = [1 / ratio for ratio in best_ratios(rows, BY_HAND)]
     return f"at most {max(times):.2f}, in the median {statistics.median(times):.2f},"
 
 
@@ -109,7 +109,7 @@ def rates_table(rows: list[dict[str, Any]], names: list[str], best: str, of: tup
 
 
 def span(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
-    return f"{min(ratios(rows, names)):.1f} to {max(ratios(rows, names)):.1f}"
+    return f"{min(best_ratios(rows, names)):.1f} to {max(best_ratios(rows, names)):.1f}"
 
 
 def picture(found: dict[str, Any]) -> None:
@@ -202,7 +202,7 @@ A million particles of 100 coordinates are left out: an array of them takes 400 
 
 In the noise. Threefry-2x32-20 is 20 rounds of an addition, a rotation and an exclusive or, each waiting for the one
 before: about 115 integer operations a block on AVX2, which has no rotation, and 60 more for Box and Muller, for two normals.
-One such chain leaves the vector units idle two thirds of the time. LLVM interleaves chains only when asked, and XLA asks
+One such chain leaves the vector units idle most of the time. LLVM interleaves chains only when asked, and XLA asks
 only through `XLA_FLAGS`: that is what `engine.tune_cpu()` is for. The layout (`engine/layout.py` states the rule) keeps
 state and noise of a tile in the cache, so that time per coordinate-step does not grow with the population.
 
@@ -224,8 +224,8 @@ to call them: one loop sums four components with their squares; the histogram co
 time. The device adds up 64 observations before the host sees them, whose work takes a core from the devices: 3 to 5 µs an
 observation.
 
-On a GPU the same code runs with one large tile. Two bounds, for an H100 with 3.35 TB/s and 132 × 64 integer lanes at
-1.7 GHz: noise that goes through memory once costs 24 bytes a coordinate-step, 140 billion a second; Threefry with one
+On a GPU the same code runs with one large tile. Two bounds, for an H200 with 4.8 TB/s and 132 × 64 integer lanes at
+1.7 GHz: noise that goes through memory once costs 24 bytes a coordinate-step, 200 billion a second; Threefry with one
 instruction a rotation costs 40 integer operations a normal, 360 billion a second. It is still to be measured.
 
 ## Whole grid

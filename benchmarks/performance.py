@@ -9,6 +9,7 @@ benchmarks/results/performance.json, each part with its date, versions and devic
 import argparse
 import json
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -31,10 +32,10 @@ TESTED = [
 TESTED += [(scheme, "funnel", 16_384, 22) for scheme in ("HMC", "GHMC", "BAOAB")]
 SAME_NOISE = ("overdamped", "BAOAB", "LeimkuhlerMatthews", "OBABO", "GronbechJensen", "SGHMC", "BADODAB")
 PEERS = ("BlackJAX", "jax-md", "diffrax", "OpenMM Reference", "OpenMM CPU")
-# million coordinate-steps a second, roughly: only to choose how many steps a call takes
-GUESS = {"heatbath": 800, "C": 1200}
+# roughly, only to choose how many steps a call takes
+COORDINATE_STEPS = {"heatbath": 8e8, "C": 1.2e9}  # a second, of large populations
+STEPS = {"OpenMM CPU": 1e4}  # a second, of small ones, where loops are all overhead; its threads meet in each
 LONG = ("metropolised", "same noise", "guard")  # not in the corner
-SMALL = {"OpenMM CPU": 1e4}  # its threads meet several times a step
 
 Kind = tuple[Any, ...]  # of a worker: devices, flags[, width of floats]
 TUNED: Kind = (CORES, "tuned")
@@ -47,8 +48,8 @@ TESTED_BY = {"heatbath": "metropolised", "scan": "metropolised scan", "scan, all
 
 def steps_for(who: str, n: int, d: int, seconds: float) -> int:
     """A multiple of 16 steps that take about so long."""
-    rate = GUESS.get(who, 120) * 1e6
-    small = SMALL.get(who, 3e6 if n * d < 64 else 3e5)  # steps a second of loops that are all overhead
+    rate = COORDINATE_STEPS.get(who, 1.2e8)
+    small = STEPS.get(who, 3e6 if n * d < 64 else 3e5)
     least = 64 if who == "heatbath" else 16  # `simulate` calls its block for half a second, not for a few steps
     return max(least, min(int(seconds * rate / (n * d)), int(seconds * small)) // 16 * 16)
 
@@ -273,14 +274,19 @@ def main() -> None:
         asked = [name for name in asked if name not in found["measured"]]
     elif "grid" in asked:
         found["grid"] = []
-    for name in asked:
-        print(f"# {name}", flush=True)
-        found["measured"].pop(name, None)
-        keep()
-        found[name] = parts[name]()
-        found["measured"][name] = stamp()
+    try:
+        for name in asked:
+            print(f"# {name}", flush=True)
+            found["measured"].pop(name, None)
+            keep()
+            found[name] = parts[name]()
+            found["measured"][name] = stamp()
+            field.close()
+            keep()
+    except KeyboardInterrupt:
         field.close()
-        keep()
+        arguments = " ".join([*sys.argv, *({"--resume"} - set(sys.argv))])
+        raise SystemExit(f"\ninterrupted in {name}; to go on with it: python {arguments}") from None
 
 
 if __name__ == "__main__":

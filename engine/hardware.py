@@ -33,11 +33,11 @@ LARGE_BYTES = 2**22  # of what a run carries: beside it the memory counts that t
 def tune_cpu(devices: int | None = None) -> None:
     """One CPU device for each core, and vector loops interleaved: call it before JAX starts. Optional, for speed alone.
 
-    devices: how many; by default the cores that this process may use. Noise is drawn about 1.5 times as fast, and the loops
-    of up to a thousand particles are compiled whole. It sets
-    `jax_num_cpu_devices` and appends to `XLA_FLAGS` of this process, since the compiler takes these options from nowhere
-    else; an `XLA_FLAGS` that already has `xla_backend_extra_options` is left as it is. Raises RuntimeError if JAX has
-    started, and ValueError for a number of devices below 1.
+    devices: how many; by default the cores that this process may use. On two cores most runs take half of the time
+    (docs/performance.md); the loops of up to a thousand particles are compiled whole. It sets `jax_num_cpu_devices` and
+    appends to `XLA_FLAGS` of this process, since the compiler takes these options from nowhere else; an `XLA_FLAGS` that
+    already has `xla_backend_extra_options` is left as it is. Raises RuntimeError if JAX has started, and ValueError for a
+    number of devices below 1.
     """
     count = usable_cores() if devices is None else devices
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
