@@ -43,7 +43,7 @@ def overheads(rows: list[dict[str, Any]]) -> str:
 def flatness(rows: list[dict[str, Any]]) -> str:
     """Time per coordinate-step from 10⁴ to 10⁷ coordinates, worst over best, for each scheme and d."""
     spreads = [row["best over worst"] - 1 for row in rows]
-    return f"within {max(spreads):.0%} at worst, {statistics.median(spreads):.0%} in the median over scheme and d"
+    return f"within {max(spreads):.0%} at worst, {statistics.median(spreads):.0%} in the median; each scheme and d by itself"
 
 
 def headline(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -71,7 +71,8 @@ def headline(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ("observed every 10 steps, d ≤ 3, against not", "1.2 × the time", "1.05 ×",
          f"{max(observed):.2f} × at most, {statistics.median(observed):.2f} × in the median"),
         ("memory at 10⁶ × 2 (BAOAB), above JAX", f"{2 * memory['state'] + 64:.0f} MiB: two states and 64", "",
-         f"{memory['above JAX']:.0f} MiB; with the default observables {memory['observed, above JAX']:.0f}"),
+         f"{memory['loop, tuned, above JAX']:.0f} MiB; with the default observables "
+         f"{memory['observed, tuned, above JAX']:.0f}"),
         ("time per coordinate-step, 10⁴ to 10⁷ coordinates", "within 40 %", "15 %", flatness(found["flatness"])),
         ("`import heatbath.engine` after `import jax`", "0.3 s", "", f"{found['starting'][IMPORT]:.2f} s"),
         ("README's first snippet, cold", "2.5 s", "", f"{found['starting'][SNIPPET]:.2f} s"),
@@ -106,6 +107,13 @@ def rates_table(rows: list[dict[str, Any]], names: list[str], best: str, of: tup
         ] for row in rows
     ]  # fmt: skip
     return table(["scheme", "d", "particles", *names, best], body)
+
+
+def memory_table(memory: dict[str, float]) -> str:
+    kinds = [name.removesuffix(", above JAX") for name in memory if name.endswith(", above JAX")]
+    cell = lambda name: f"{memory[name]:.0f}" if name in memory else "–"  # noqa: E731
+    body = [[kind, *(cell(f"{kind}, above {what}") for what in ("JAX", "64 particles"))] for kind in kinds]
+    return table(["", "above JAX", "above 64 particles"], body)
 
 
 def span(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
@@ -162,7 +170,7 @@ def measured(found: dict[str, Any]) -> tuple[str, str]:
 
 def page(found: dict[str, Any]) -> str:
     when, where = measured(found)
-    grid, starting, memory = found["grid"], found["starting"], found["memory"]
+    grid, starting = found["grid"], found["starting"]
     share = 1 - starting[CACHED] / starting[SNIPPET]
     names = [*OURS, *SCANS, "C", "without noise"]
     contestants = ("heatbath", "without noise", "scan", "scan, all devices")
@@ -185,8 +193,8 @@ A coordinate-step is one coordinate of one particle through one step. Contestant
 turns, call by call; a figure is the median of five turns. Compilation is not in it. The ratios of every row are in
 `benchmarks/results/performance.json`, with date, versions and device of each part.
 
-- **heatbath**: the compiled block after `engine.tune_cpu()`, on all cores; **not tuned**: on one device, as a process has
-  it that does nothing, and with XLA's threads.
+- **heatbath**: the compiled block after `engine.tune_cpu()`, on all cores, without what `simulate` does around it;
+  **not tuned**: on one device, as a process has it that does nothing, and with XLA's threads.
 - **scan**: a `lax.scan` with `jax.random.normal` for the whole array, one key a step; **all devices**: the population split
   over the cores; **a key a particle**: the same under `vmap` with keys of its own for each particle. "Best" is the best of
   the four.
@@ -248,7 +256,8 @@ the next.
 BlackJAX `sgld` and `sghmc` under `vmap`, jax-md `brownian` and `nvt_langevin`, diffrax Euler and ShARK with
 `UnsafeBrownianPath`, OpenMM `BrownianIntegrator` and `LangevinMiddleIntegrator` on both CPU platforms. Those of JAX have the
 population split over the cores, which makes them up to twice as fast as their own examples, that run on one device; OpenMM's
-CPU platform has threads of its own. They do more, or other, things than heatbath in a step; the shapes are ours.
+CPU platform has threads of its own. OpenMM's Reference platform computes in double precision; ShARK takes two gradients and
+more noise a step than the others.
 
 ## Metropolised, and the funnel
 
@@ -283,14 +292,14 @@ Milliseconds a step.
 
 ## Memory
 
-Peaks of resident memory with a million particles, above a process that has started JAX and run one small program:
-{memory["above JAX"]:.0f} MiB for the loop alone, as in all rates above; a plain `lax.scan` that donates its state takes
-{memory["a plain scan above JAX"]:.0f}. With the default observables {memory["observed, above JAX"]:.0f}, the most of it
-while their block compiles; where compiled code of before is found (see below)
-{memory["observed, compiled before, above JAX"]:.0f}.
-What the compiler had is given back before the block runs. Particles themselves cost less: above a process with 64, which
-imports and compiles as much, a million take {memory["above 64 particles"]:.0f} MiB, observed
-{memory["observed, above 64 particles"]:.0f}.
+Peaks of resident memory in 1,000 steps of a million particles, in MiB, above a process that has started JAX and run one
+small program; and, of heatbath, above one that does the same with 64 particles, and so imports and compiles as much:
+
+{memory_table(found["memory"])}
+
+Most of what observing takes is the compiler's, which has its memory before the block runs: what it had is given back then.
+A call that goes on with a run adds the state that the caller still holds. Where a run carries 4 MiB and takes 1,000 steps,
+arrays have pages of their own until it ends (`mapped_arrays` in `engine/hardware.py`): elsewhere that would cost time.
 
 ## Starting
 

@@ -7,6 +7,7 @@ steps, so unrolling by even one would change results with the number of steps in
 
 import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .hardware import cpu_options
+from .hardware import cpu_options, give_back_memory
 from .layout import Layout
 from .noise import Stream, advance_counter, blocks, normals, normals_of_few, uniforms
 from .observing import Kept, close_row, empty_row, empty_rows, fold_tiles, observe, observe_tile, reducer
 from .program import Batch, Carry, Program, Window
 from .protocols import Draw, Noise
 
+COMPILES = 0.1  # seconds: looking up what is compiled takes a hundredth of it
 LONG_ROW = 512  # coordinates of a particle that make a loop long enough
 
 
@@ -277,11 +279,17 @@ def run_block(
     return tuple(zip(*(compiled(*call) for call in calls), strict=True))  # pyright: ignore[reportReturnType]
 
 
-def compile_block(*block: Any) -> None:
-    """Compile what `run_block` will run, unless that is done: both keep it in the same cache of `jax.jit`."""
-    compiled, calls = _calls(*block)
+def compile_block(*arguments: Any) -> None:
+    """Compile what `run_block` will run with these arguments, unless that is done, and give back the memory that it took.
+
+    `jax.jit` keeps what it has compiled for both.
+    """
+    began = time.monotonic()
+    compiled, calls = _calls(*arguments)
     for call in calls:
         compiled.lower(*call).compile()
+    if time.monotonic() - began > COMPILES:
+        give_back_memory()
 
 
 def _calls(

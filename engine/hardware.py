@@ -5,7 +5,7 @@ import ctypes
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -26,7 +26,9 @@ SHARED: dict[str, str | int] = {"xla_disable_hlo_passes": "cpu-parallel-task-ass
 # once; nor is it worth optimising, unless it may be large
 PLAIN: dict[str, str | int] = {"xla_cpu_use_fusion_emitters": False}
 ONCE: dict[str, str | int] = {**PLAIN, "xla_backend_optimization_level": 0}
-MMAP_THRESHOLD = -3  # of glibc's malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+MOST_MMAP_THRESHOLD = 2**25  # that glibc takes, and to which it raises its own
+MAPPED_BYTES = 2**18  # arrays: a million particles on 16 devices have parts of twice as much
 LARGE_BYTES = 2**22  # of what a run carries: beside it the memory counts that the compiler had
 
 
@@ -61,21 +63,38 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def is_large(carry: Any) -> bool:
-    """Whether memory counts that is not its own."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(carry)) >= LARGE_BYTES
+def is_large(arrays: Any) -> bool:
+    """Whether a run that carries these arrays should mind the memory that is free but kept."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) >= LARGE_BYTES
 
 
-def spare_memory() -> None:
-    """Give back what is free: the compiler has had some hundred MiB, which glibc keeps.
+@contextlib.contextmanager
+def mapped_arrays(wanted: bool) -> Iterator[None]:
+    """Meanwhile each array has pages of its own, which go back to the system with it.
 
-    And map arrays as large one by one from here on: glibc would put them into its heap once one was freed, where blocks of
-    different lengths leave holes.
+    In glibc's heap blocks of different lengths would leave holes. Afterwards the heap takes them again, as it does by itself
+    in a process that has freed a large one. Whoever has set glibc's threshold keeps it.
     """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        library = ctypes.CDLL(None)
-        library.mallopt(MMAP_THRESHOLD, LARGE_BYTES)
-        library.malloc_trim(0)
+    wanted = wanted and "MALLOC_MMAP_THRESHOLD_" not in os.environ and "GLIBC_TUNABLES" not in os.environ
+    try:
+        if wanted:
+            _glibc("mallopt", MMAP_THRESHOLD, MAPPED_BYTES)
+        yield
+    finally:
+        if wanted:
+            _glibc("mallopt", MMAP_THRESHOLD, MOST_MMAP_THRESHOLD)
+            _glibc("mallopt", TRIM_THRESHOLD, 2 * MOST_MMAP_THRESHOLD)
+
+
+def give_back_memory() -> None:
+    """What is free, to the system: a compiler has had some hundred MiB, which glibc keeps."""
+    _glibc("malloc_trim", 0)
+
+
+def _glibc(name: str, *arguments: int) -> None:
+    """Call a function of glibc; nothing where the C library is another."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # the last on Windows
+        getattr(ctypes.CDLL(None), name)(*arguments)
 
 
 @functools.cache

@@ -122,18 +122,23 @@ class Layout(NamedTuple):
         """Packed leaves cut into one part for each device, and put there."""
         if self.devices == 1:
             return (tree,)
-        each = self.tiles // self.devices
-        return tuple(
-            jax.device_put(jax.tree.map(lambda a, d=d: a[d * each : (d + 1) * each], tree), device)
-            for d, device in enumerate(jax.local_devices()[: self.devices])
-        )
+        each, devices = self.tiles // self.devices, jax.local_devices()[: self.devices]
+        leaves, treedef = jax.tree.flatten(tree)
+        del tree
+        leaves.reverse()
+        parts = [[] for _ in devices]
+        while leaves:  # each is gone before the next is cut
+            a = leaves.pop()
+            for d, device in enumerate(devices):
+                parts[d].append(jax.device_put(a[d * each : (d + 1) * each], device))
+        return tuple(map(treedef.unflatten, parts))
 
     def gather(self, parts: tuple[Any, ...]) -> Any:
         """The inverse of `spread`, on the first device."""
         if len(parts) == 1:
             return parts[0]
-        here = jax.device_put(parts, jax.local_devices()[0])
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *here)
+        here = lambda *leaf: jnp.concatenate(jax.device_put(leaf, jax.local_devices()[0]))  # noqa: E731
+        return jax.tree.map(here, *parts)
 
     def unpack_mask(self, mask: np.ndarray) -> np.ndarray:
         """A truth for each particle, (tiles, tile), as (lead)."""

@@ -126,9 +126,12 @@ class Plan(NamedTuple):
     def unpack(self, carry: tuple) -> dict[str, Any]:
         """The inverse of `pack`: the fields of the run."""
         layout = self.program.layout
-        state, memories, _ = layout.gather(carry)
-        memories = jax.tree.map(np.asarray, layout._replace(last=True).unpack(memories))
-        return {"state": layout.unpack(state), "memories": tuple(memories[number] for number, _, _ in self.parts)}
+        states, memories, _ = zip(*carry, strict=True)
+        # one after the other: of a large population no second copy is made
+        state = jax.tree.map(lambda *leaf: layout.unpack(layout.gather(leaf)), *states)
+        last = layout._replace(last=True)
+        found = jax.tree.map(lambda *leaf: np.asarray(last.unpack(layout.gather(leaf))), *memories)
+        return {"state": state, "memories": tuple(found[number] for number, _, _ in self.parts)}
 
     def _numbers(self, start: int) -> list[tuple[int, int]]:
         """For each batch: the number of its first observation after a step, and the level at which it arrives."""

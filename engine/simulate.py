@@ -17,13 +17,14 @@ import numpy as np
 from .block import compile_block, run_block
 from .checks import Interrupted, check_steps
 from .diagnosis import diagnose
-from .hardware import is_large, spare_memory
+from .hardware import is_large, mapped_arrays
 from .plan import Plan
 from .preparation import prepare, resume
 from .progress import Progress
 from .run import Run
 
 SECONDS_A_BLOCK = 0.5
+MANY_STEPS = 1000  # beside which arrays with pages of their own cost nothing
 
 
 def simulate(
@@ -56,14 +57,14 @@ def simulate(
     else:
         run = prepare(potential, integrator, positions, key=0 if key is None else key, observables=observables)
     del positions  # a million particles need no second copy
-    plan = Plan.of(run)
-    carry, step, records = plan.pack(run), run.step, run.records
-    run = dataclasses.replace(run, state=None, memories=())
-    first, end, pace = step, step + steps, 16
+    plan, step, records = Plan.of(run), run.step, run.records
+    first, end, pace, large = step, step + steps, 16, is_large((run.state, run.memories))
     seen: tuple | None = None  # the rows of the last block, not yet in the records
     settled = lambda: plan.collect(run, records, *seen) if seen else records  # noqa: E731
     finished = lambda: dataclasses.replace(run, **plan.unpack(carry), step=step, records=settled())  # noqa: E731
-    with Progress(total=steps, label=plan.label, enabled=progress) as bar:
+    with Progress(total=steps, label=plan.label, enabled=progress) as bar, mapped_arrays(large and steps >= MANY_STEPS):
+        carry = plan.pack(run)
+        run = dataclasses.replace(run, state=None, memories=())
         try:
             while step < end:
                 count = min(pace, plan.room(step), end - step)
@@ -71,11 +72,10 @@ def simulate(
                 scheduled = plan.scheduled(step, count)
                 at = plan.window(step, count)
                 block = plan.program, plan.shared, plan.particle, scheduled, carry, plan.keys, at
-                if step == first and is_large(carry):
+                if step == first and large:
                     compile_block(*block)
-                    spare_memory()
                 new, rows, broken = run_block(*block)
-                del block  # and with it the carry of before
+                del block  # or it would keep the carry of before
                 records, seen = settled(), None  # while the devices work
                 if any(np.asarray(part).any() for part in broken):  # waits for the block
                     raise diagnose(plan, run, carry, step, count)
@@ -83,6 +83,6 @@ def simulate(
                 carry, step, seen = new, step + count, (step, count, rows)  # together: nothing is left half done
                 bar.advance(count)
                 pace = int(np.clip(count * SECONDS_A_BLOCK / max(taken, 1e-6), max(1, pace // 2), pace * 8))
+            return finished()
         except KeyboardInterrupt:
             raise Interrupted(finished(), end) from None
-    return finished()

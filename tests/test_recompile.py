@@ -4,6 +4,7 @@ Every compilation of XLA is counted, the small ones of single operations too, as
 """
 
 import dataclasses
+import importlib
 import itertools
 import math
 import re
@@ -109,6 +110,18 @@ def test_going_on_compiles_nothing(compilations):
     count = compilations()
     run = engine.simulate(engine.simulate(run, steps=13), steps=50)
     assert run.step == 93 and compilations() == count
+
+
+def test_the_block_of_a_large_run_compiles_once(compilations, monkeypatch):
+    """It is compiled ahead, and found again when it runs; with as many compilations as that of a small run."""
+    simulation = importlib.import_module("heatbath.engine.simulate")
+    counts = []
+    for large, rows in ((False, 17), (False, 18), (True, 19)):
+        monkeypatch.setattr(simulation, "is_large", lambda arrays, large=large: large)
+        before = compilations()
+        simulate(positions=X[:rows])
+        counts.append(compilations() - before)
+    assert counts[1] == counts[2] > 0
 
 
 def test_the_same_function_is_the_same_energy():
