@@ -102,8 +102,10 @@ class Plan(NamedTuple):
         layout = self.program.layout
         memories = tuple(run.memories[batch.members[0]] for batch in self.program.batches)
         begun = tuple(self._begun(run, batch) for batch in self.program.batches)
-        begun = jax.device_put(begun)  # as later blocks get it: compiled once
-        return layout.spread(Carry(layout.pack(run.state), layout._replace(last=True).pack(memories), begun))
+        # both as what has run comes back: compiled once
+        begun = jax.device_put(begun)
+        state = jax.device_put(run.state, jax.local_devices()[0]) if layout.devices > 1 else run.state
+        return layout.spread(Carry(layout.pack(state), layout._replace(last=True).pack(memories), begun))
 
     def _begun(self, run: Run, batch: Batch) -> Any:
         """The rows (tiles, ...) that a batch goes on with: as they were left, or their sums where tiles have changed."""

@@ -182,6 +182,11 @@ run = lambda x: np.asarray(engine.simulate(well, bath, x, steps=50, key=1, obser
 whole = run(x)
 assert jax.local_device_count() == 2
 assert np.array_equal(run(x[:40]), whole[:40])
+begun, compiled = engine.simulate(well, bath, x, steps=30, key=1), []
+listen = lambda event, seconds, **_: compiled.append(event) if "backend_compile" in event else None
+jax.monitoring.register_event_duration_secs_listener(listen)
+assert np.array_equal(engine.simulate(begun, steps=20).positions, whole)
+assert not compiled
 try:
     engine.tune_cpu()
 except RuntimeError as error:
@@ -191,7 +196,8 @@ except RuntimeError as error:
 
 
 def test_tuning_changes_speed_alone():
-    """Under `tune_cpu` particles move as without it, but for the last bits, and it is refused once JAX has started."""
+    """Under `tune_cpu` particles move as without it, but for the last bits, and it is refused once JAX has started.
+    Going on with a run compiles nothing on two devices either."""
     tuned, plain = (
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
         for code in (TUNE, TUNE.replace("engine.tune_cpu(2)", 'jax.config.update("jax_num_cpu_devices", 2)'))
