@@ -215,7 +215,7 @@ only through `XLA_FLAGS`: that is what `engine.tune_cpu()` is for. The layout (`
 state and noise of a tile in the cache, so that time per coordinate-step does not grow with the population.
 
 A step of one particle is as short as the loop around it: its noise is drawn for many steps at once. Not tuned, that of
-BAOAB in one or two dimensions takes as long as a scan's or a fifth longer: the loop is then not compiled whole, and each
+BAOAB in one or two dimensions takes as long as a scan's or a quarter longer: the loop is then not compiled whole, and each
 operation of a step is a call.
 
 Figures in the rest of this section, what is said of AVX2 and of other libraries on one device, and the last paragraph of the
