@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 HERE = pathlib.Path(__file__).parent
 TOLD = ("PYTHONDONTWRITEBYTECODE", "XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR")
@@ -36,7 +37,10 @@ if "tuned" in sys.argv:
     engine.tune_cpu()
 bath, start = integrators.BAOAB(step_size=0.05, temperature=0.5), [engine.scatter(jnp.zeros(2), n, key=1)]
 run = engine.simulate(well, bath, start.pop(), steps=1_000, key=2, progress=False, observables=observables)
-print(json.dumps({{"peak": peak(), "state": sum(a.nbytes for a in jax.tree.leaves(run.state)) / 2**20}}))
+found = {{"peak": peak(), "state": sum(a.nbytes for a in jax.tree.leaves(run.state)) / 2**20, "step": run.step}}
+if observables is None:
+    found["energy"] = float(run.observables["potential_energy"].mean)
+print(json.dumps(found))
 """
 
 PLAIN_SCAN = f"""{PEAK}
@@ -73,6 +77,11 @@ def last_line(text: str, *arguments: str, **environment: str) -> dict[str, float
     return json.loads(script(text, *arguments, **environment).strip().split("\n")[-1])
 
 
+def caching(folder: str) -> dict[str, str]:
+    """The environment of processes that keep their compiled code in a folder."""
+    return {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+
 def starting(repeats: int) -> dict[str, float]:
     """Cold processes, from their start to their end: imports, and the README's first snippet; the latter also with the
     compiled code of an earlier one. The first of each, which writes Python's bytecode or the cache, is not counted.
@@ -90,35 +99,38 @@ def starting(repeats: int) -> dict[str, float]:
     imports = [last_line(START) for _ in range(repeats + 1)][1:]
     found = {name: statistics.median(row[name] for row in imports) for name in imports[0]}
     with tempfile.TemporaryDirectory() as cache:
-        cached = seconds(JAX_COMPILATION_CACHE_DIR=cache, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+        cached = seconds(**caching(cache))
     return {**found, "README's first snippet": seconds(), "the same, compiled before": cached}
 
 
-def memory(repeats: int) -> dict[str, float]:
+def memory(repeats: int) -> dict[str, Any]:
     """Peaks of resident memory in 1,000 steps of a million particles of two coordinates, in MiB, as medians.
 
     Above a process that has started JAX and no more: of the loop, and with the default observables, each also after
     `engine.tune_cpu()`; with the compiled code of an earlier process; and of a plain scan. Above a process that does the
     same with 64 particles, and so imports and compiles as much: of the loop and with the default observables.
     """
-    few, many, observed = "64", "1000000", ("observed", "compiled before")
-    kinds = [("loop",), ("loop", "tuned"), ("observed",), ("observed", "tuned")]
+    few, many = "64", "1000000"
+    kinds, cached, scan = (
+        ("loop", "loop, tuned", "observed", "observed, tuned"),
+        "observed, compiled before",
+        "a plain scan",
+    )
     with tempfile.TemporaryDirectory() as cache:
-        cached = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        rows = [
+        found = [
             {
-                **{(kind, n): last_line(MEMORY, n, *kind) for kind in kinds for n in (few, many)},
-                (observed, many): last_line(MEMORY, many, "observed", **cached),
-                (("a plain scan",), many): last_line(PLAIN_SCAN, many),
+                **{(kind, n): last_line(MEMORY, n, *kind.split(", ")) for kind in kinds for n in (few, many)},
+                (cached, many): last_line(MEMORY, many, "observed", **caching(cache)),
+                (scan, many): last_line(PLAIN_SCAN, many),
             }
             for _ in range(repeats + 1)
         ][1:]  # the first has filled the cache
-    started = statistics.median(row[("a plain scan",), many]["started"] for row in rows)
-    found = {"state": rows[0][("loop",), many]["state"]}
-    for kind in (*kinds, observed, ("a plain scan",)):
-        peaks = [row[kind, many]["peak"] for row in rows]
-        found[", ".join((*kind, "above JAX"))] = statistics.median(peaks) - started
-    for kind in kinds:
-        above = statistics.median(row[kind, many]["peak"] - row[kind, few]["peak"] for row in rows)
-        found[", ".join((*kind, "above 64 particles"))] = above
-    return found
+    median = lambda name: statistics.median(row[name, many]["peak"] for row in found)  # noqa: E731
+    started = statistics.median(row[scan, many]["started"] for row in found)
+    return {
+        "state": found[0]["loop", many]["state"],
+        "above JAX": {name: median(name) - started for name in (*kinds, cached, scan)},
+        "above 64 particles": {
+            name: statistics.median(row[name, many]["peak"] - row[name, few]["peak"] for row in found) for name in kinds
+        },
+    }

@@ -46,14 +46,17 @@ def flatness(rows: list[dict[str, Any]]) -> str:
     return f"within {max(spreads):.0%} at worst, {statistics.median(spreads):.0%} in the median; each scheme and d by itself"
 
 
+def by_population(rows: list[dict[str, Any]]) -> tuple[list, list, list]:
+    """Rows of 10,000 particles and more, of 100 to 1,000, and of one."""
+    return tuple([row for row in rows if low <= row["n"] <= high] for low, high in ((1e4, 1e9), (100, 1e3), (1, 1)))
+
+
 def headline(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """(work, what is asked at least, aimed at, measured)."""
     grid = found["grid"]
-    large = [row for row in grid if row["n"] >= 10_000]
-    some = [row for row in grid if 100 <= row["n"] <= 1_000]
-    one = [row for row in grid if row["n"] == 1]
+    large, some, one = by_population(grid)
     networks = found["networks"][1]
-    large_peers = [row for row in found["peers"] if row["n"] >= 10_000]
+    large_peers, *_ = by_population(found["peers"])
     observed = [row["time over time without"] for row in found["observing"]]
     memory = found["memory"]
     return [
@@ -71,8 +74,8 @@ def headline(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ("observed every 10 steps, d ≤ 3, against not", "1.2 × the time", "1.05 ×",
          f"{max(observed):.2f} × at most, {statistics.median(observed):.2f} × in the median"),
         ("memory at 10⁶ × 2 (BAOAB), above JAX", f"{2 * memory['state'] + 64:.0f} MiB: two states and 64", "",
-         f"{memory['loop, tuned, above JAX']:.0f} MiB; with the default observables "
-         f"{memory['observed, tuned, above JAX']:.0f}"),
+         f"{memory['above JAX']['loop, tuned']:.0f} MiB; with the default observables "
+         f"{memory['above JAX']['observed, tuned']:.0f}"),
         ("time per coordinate-step, 10⁴ to 10⁷ coordinates", "within 40 %", "15 %", flatness(found["flatness"])),
         ("`import heatbath.engine` after `import jax`", "0.3 s", "", f"{found['starting'][IMPORT]:.2f} s"),
         ("README's first snippet, cold", "2.5 s", "", f"{found['starting'][SNIPPET]:.2f} s"),
@@ -109,11 +112,11 @@ def rates_table(rows: list[dict[str, Any]], names: list[str], best: str, of: tup
     return table(["scheme", "d", "particles", *names, best], body)
 
 
-def memory_table(memory: dict[str, float]) -> str:
-    kinds = [name.removesuffix(", above JAX") for name in memory if name.endswith(", above JAX")]
-    cell = lambda name: f"{memory[name]:.0f}" if name in memory else "–"  # noqa: E731
-    body = [[kind, *(cell(f"{kind}, above {what}") for what in ("JAX", "64 particles"))] for kind in kinds]
-    return table(["", "above JAX", "above 64 particles"], body)
+def memory_table(memory: dict[str, Any]) -> str:
+    columns = ["above JAX", "above 64 particles"]
+    return table(
+        ["", *columns], [[name, *(shown(memory[c].get(name)) for c in columns)] for name in memory["above JAX"]]
+    )
 
 
 def span(rows: list[dict[str, Any]], names: tuple[str, ...]) -> str:
@@ -203,6 +206,7 @@ turns, call by call; a figure is the median of five turns. Compilation is not in
   trajectories to heatbath's.
 - **without noise**: heatbath's loop with a constant for every normal: what the physics costs.
 
+Tables are minutes apart, and a row can meet a moment in which something else has a core: rates compare within a row alone.
 A dash: one particle cannot be split; C takes whole vectors of 64 particles; OpenMM's particles have three coordinates.
 A million particles of 100 coordinates are left out: an array of them takes 400 MB, and a call of a scan half a minute.
 
@@ -298,8 +302,9 @@ small program; and, of heatbath, above one that does the same with 64 particles,
 {memory_table(found["memory"])}
 
 Most of what observing takes is the compiler's, which has its memory before the block runs: what it had is given back then.
-A call that goes on with a run adds the state that the caller still holds. Where a run carries 4 MiB and takes 1,000 steps,
-arrays have pages of their own until it ends (`mapped_arrays` in `engine/hardware.py`): elsewhere that would cost time.
+After `tune_cpu` it compiles for each device, but 64 particles have only one. A call that goes on with a run adds the state
+that the caller still holds. Where a run carries 4 MiB and takes 1,000 steps, arrays have pages of their own until it ends
+(`mapped_arrays` in `engine/hardware.py`): elsewhere that would cost time.
 
 ## Starting
 

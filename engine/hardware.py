@@ -27,6 +27,7 @@ SHARED: dict[str, str | int] = {"xla_disable_hlo_passes": "cpu-parallel-task-ass
 PLAIN: dict[str, str | int] = {"xla_cpu_use_fusion_emitters": False}
 ONCE: dict[str, str | int] = {**PLAIN, "xla_backend_optimization_level": 0}
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+GLIBC_SETTINGS = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"}  # of a user
 MOST_MMAP_THRESHOLD = 2**25  # that glibc takes, and to which it raises its own
 MAPPED_BYTES = 2**18  # arrays: a million particles on 16 devices have parts of twice as much
 LARGE_BYTES = 2**22  # of what a run carries: beside it the memory counts that the compiler had
@@ -72,10 +73,11 @@ def is_large(arrays: Any) -> bool:
 def mapped_arrays(wanted: bool) -> Iterator[None]:
     """Meanwhile each array has pages of its own, which go back to the system with it.
 
-    In glibc's heap blocks of different lengths would leave holes. Afterwards the heap takes them again, as it does by itself
-    in a process that has freed a large one. Whoever has set glibc's threshold keeps it.
+    In glibc's heap blocks of different lengths would leave holes. Afterwards the heap takes them again, and keeps up to
+    64 MiB that are free, as it does by itself in a process that has freed an array of 32. Whoever has set glibc's thresholds
+    keeps them.
     """
-    wanted = wanted and "MALLOC_MMAP_THRESHOLD_" not in os.environ and "GLIBC_TUNABLES" not in os.environ
+    wanted = wanted and not GLIBC_SETTINGS & os.environ.keys()
     try:
         if wanted:
             _glibc("mallopt", MMAP_THRESHOLD, MAPPED_BYTES)

@@ -97,7 +97,7 @@ class Layout(NamedTuple):
         shape = (*values.shape[:-1], self.rungs_in_tile)
         each = self.tile // self.rungs_in_tile
         rows = values.reshape(*shape, each)[..., : each // self.groups * self.groups]
-        return rows.reshape(*shape, -1, self.groups)
+        return rows.reshape(*shape, each // self.groups, self.groups)
 
     def pack(self, tree: Any, *, traced: bool = False) -> Any:
         """Public leaves (lead, ...) as (tiles, ..., tile), or (tiles, tile, ...) particle-first.
@@ -133,12 +133,9 @@ class Layout(NamedTuple):
                 parts[d].append(jax.device_put(a[d * each : (d + 1) * each], device))
         return tuple(map(treedef.unflatten, parts))
 
-    def gather(self, parts: tuple[Any, ...]) -> Any:
-        """The inverse of `spread`, on the first device."""
-        if len(parts) == 1:
-            return parts[0]
-        here = lambda *leaf: jnp.concatenate(jax.device_put(leaf, jax.local_devices()[0]))  # noqa: E731
-        return jax.tree.map(here, *parts)
+    def gather(self, parts: tuple[jax.Array, ...]) -> jax.Array:
+        """The inverse of `spread`, of one leaf, on the first device."""
+        return parts[0] if len(parts) == 1 else jnp.concatenate(jax.device_put(parts, jax.local_devices()[0]))
 
     def unpack_mask(self, mask: np.ndarray) -> np.ndarray:
         """A truth for each particle, (tiles, tile), as (lead)."""
@@ -149,7 +146,7 @@ class Layout(NamedTuple):
         a = (np if isinstance(a, np.ndarray) else jnp).moveaxis(a, 0, before)
         kept, rest = a.shape[:before], a.shape[before + 2 :]
         every = (slice(None),) * before
-        a = a.reshape(*kept, -1, *rest)[(*every, slice(0, self.rungs * self.padded))]
+        a = a.reshape(*kept, self.tiles * self.tile, *rest)[(*every, slice(0, self.rungs * self.padded))]
         a = a.reshape(*kept, self.rungs, self.padded, *rest)[(*every, slice(None), slice(0, self.particles))]
         return a if self.ladder else a[(*every, 0)]
 

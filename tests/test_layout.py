@@ -1,10 +1,13 @@
 """Where particles lie, how many each group has, and what the compiler is asked."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from heatbath import engine
 from heatbath.engine import hardware
 from heatbath.engine.layout import choose
+from heatbath.integrators import BAOAB
 
 
 def layouts(**options):
@@ -48,3 +51,18 @@ def test_options_that_a_compiler_does_not_know_are_left_out(monkeypatch):
     assert known and hardware.known(**hardware.ONCE) == known
     twice = hardware.jit(hardware.ONCE)(lambda x: 2 * x)
     assert twice(3.0) == 6.0 and twice.__name__ == "<lambda>"
+
+
+@pytest.mark.parametrize("n", [1, 70, 600])
+def test_a_leaf_of_no_coordinates(n):
+    """It changes nothing for the others, measured or not."""
+    bath, x = BAOAB(step_size=0.05), np.ones((n, 4), np.float32)
+    energy = lambda q: jnp.sum(q["a"] ** 2)  # noqa: E731
+    runs = [
+        engine.simulate(energy, bath, {"a": x, **more}, steps=20, observables=observables)
+        for more in ({}, {"z": np.zeros((n, 0), np.float32)})
+        for observables in ((), None)
+    ]
+    assert runs[2].positions["z"].shape == (n, 0)
+    for run in runs[1:]:
+        assert np.array_equal(run.positions["a"], runs[0].positions["a"])
